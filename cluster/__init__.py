@@ -1,0 +1,1 @@
+"""Machines: moving pixels between storage and devices."""

@@ -1,0 +1,1 @@
+"""What a person writes and runs: job specs and the command line."""
