@@ -4,6 +4,7 @@
     ├── SpecError      the user edits the spec or the command line
     ├── ModelError     the weights are wrong
     ├── MediaError     the source is at fault: its segment is quarantined, never retried
+    │   └── SourceChanged  it is not what was planned any more: the whole input fails
     ├── OutputError    Framelift is at fault: retried once, elsewhere
     ├── StorageError   the store is at fault: retried only where it is `unavailable`
     ├── TrainError     stop before the optimiser step
@@ -84,6 +85,10 @@ class MediaError(FrameliftError):
     """A source is damaged, unsupported, or changed under the job."""
 
 
+class SourceChanged(MediaError):  # noqa: N818 - it names what happened to the source
+    """A source is gone, or is not what was planned any more."""
+
+
 class OutputError(FrameliftError):
     """Framelift made something that its own gate refuses."""
 
@@ -100,6 +105,7 @@ class StorageError(FrameliftError):
         self.unavailable = unavailable
 
     def fields(self) -> dict[str, Any]:
+        """See `FrameliftError.fields`."""
         return {**super().fields(), "unavailable": self.unavailable}
 
 
@@ -113,5 +119,14 @@ class WorkerError(FrameliftError):
 
 ERROR_KINDS: dict[str, type[FrameliftError]] = {
     kind.__name__: kind
-    for kind in (SpecError, ModelError, MediaError, OutputError, StorageError, TrainError, WorkerError)
+    for kind in (
+        SpecError,
+        ModelError,
+        MediaError,
+        SourceChanged,
+        OutputError,
+        StorageError,
+        TrainError,
+        WorkerError,
+    )
 }

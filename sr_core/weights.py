@@ -1,0 +1,154 @@
+"""Reading weights of any origin without running code from them, and finding their architecture."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sr_core.archs import ARCHS
+from sr_core.archs.arch import Arch
+from sr_core.errors import ModelError
+
+# Where training frameworks put the weights of a checkpoint, best first.
+_WRAPPERS = ("params_ema", "params", "state_dict")
+
+# What torch.load raises on files that are damaged or something else altogether.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    AssertionError,
+)
+
+_CONVERT = "export the weights as safetensors where they were made"
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a weights file and the file's hash.
+
+    Checkpoints are unwrapped (`params_ema`, `params`, `state_dict`, in this order) and a `module.` before
+    every key is dropped; floating-point tensors come as float32 on the CPU.
+
+    Args:
+        path: A safetensors file or anything that `torch.load(weights_only=True)` opens.
+
+    Returns:
+        Tensors by key, and the SHA-256 of the file's bytes in hex.
+
+    Raises:
+        ModelError: The file is missing, unreadable, holds code or no tensors, or a value is not finite.
+    """
+    data = _read_bytes(path)
+    tensors = _unwrap(_decode(data, path))
+    if not tensors:
+        raise ModelError(
+            "No tensors in the weights file",
+            where=str(path),
+            expected="a state_dict, bare or in a checkpoint",
+        )
+    state_dict = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
+    for key, tensor in state_dict.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                "The weights hold values that are not finite",
+                where=f"{path}, {key}",
+                next_step="get the file again",
+            )
+    return state_dict, hashlib.sha256(data).hexdigest()
+
+
+def recognise(state_dict: Mapping[str, Tensor], where: str = "") -> Arch:
+    """The architecture that the keys and shapes belong to.
+
+    Raises:
+        ModelError: None of `ARCHS` matches.
+    """
+    for arch in ARCHS:
+        if arch.matches(state_dict):
+            return arch
+    raise ModelError(
+        "The weights belong to no known architecture",
+        where=where,
+        got="; ".join(_nearest_key(arch, state_dict) for arch in ARCHS),
+        expected=f"one of {', '.join(arch.name for arch in ARCHS)}",
+        next_step="'framelift models' lists what is supported",
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError("There is no such weights file", where=str(path)) from error
+    except IsADirectoryError as error:
+        raise ModelError("The weights are a directory", where=str(path), expected="a file") from error
+    except OSError as error:
+        raise ModelError("The weights file cannot be read", where=str(path), got=str(error)) from error
+
+
+def _decode(data: bytes, path: Path) -> Any:
+    # A safetensors file begins with the length of its header, 8 bytes, and the header's brace.
+    if data[8:9] == b"{":
+        try:
+            return safetensors.torch.load(data)
+        except SafetensorError as error:
+            raise ModelError("Damaged safetensors file", where=str(path), got=str(error)) from error
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except _UNREADABLE as error:
+        raise _load_error(error, path) from error
+
+
+def _load_error(error: Exception, path: Path) -> ModelError:
+    text = str(error)
+    if "nsupported" in text or "GLOBAL" in text:
+        return ModelError(
+            "The weights file holds pickled objects, which may run code, and is not opened",
+            where=str(path),
+            got=text.splitlines()[0][:200],
+            expected="tensors only",
+            next_step=_CONVERT,
+        )
+    return ModelError(
+        "Not a weights file, or a damaged one",
+        where=str(path),
+        got=f"{type(error).__name__}: {(text.splitlines() or [''])[0][:200]}",
+        expected="safetensors or a torch checkpoint",
+    )
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            return _unwrap(content[wrapper])
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if all(key.startswith("module.") for key in tensors):
+        return {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def _nearest_key(arch: Arch, state_dict: Mapping[str, Tensor]) -> str:
+    keys = list(state_dict)
+    near = difflib.get_close_matches(arch.first_key, keys, n=1, cutoff=0.0)
+    found = f"{near[0]} {tuple(state_dict[near[0]].shape)}" if near else "no keys"
+    return f"{found} where {arch.name} has {arch.first_key}"
