@@ -1,0 +1,19 @@
+PYTHON ?= python
+
+.PHONY: check format lint types test
+
+check: lint types test  ## what CI runs
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types:
+	$(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest

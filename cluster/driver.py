@@ -1,0 +1,427 @@
+"""The driver: plans, hands out, decides on errors, joins each file as soon as it can, and reports.
+
+It holds no state that cannot be read again from the manifest, so it can be lost at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from cluster.inputs import InputSet
+from cluster.job import Job
+from cluster.manifest import Manifest, Survey
+from cluster.plan import Input, JobPlan, Segment, VideoPlan, fix_settings, output_key
+from cluster.pool import Done, Failed, PoolEvent, Running, WorkerPool
+from cluster.progress import Tally
+from cluster.report import FileOutcome, JobReport, Snapshot, SnapshotState
+from cluster.retry import Decision, FailureRecord, RetryPolicy
+from cluster.schedule import Schedule
+from cluster.storage import Storage
+from cluster.tasks import (
+    AssembleTask,
+    MissingParts,
+    OutputReceipt,
+    ProbeTask,
+    SegmentReceipt,
+    SegmentTask,
+    Task,
+)
+from sr_core.errors import FrameliftError, MediaError, SpecError, WorkerError
+
+_log = logging.getLogger(__name__)
+
+_WAIT_S = 1.0
+_HEARTBEAT_S = 5.0
+_FILES_AHEAD_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job on its inputs, as one run is asked for it.
+
+    Attributes:
+        overwrite: Outputs that were made in another way may be replaced.
+        again: Tasks that were set aside in earlier runs are tried again.
+    """
+
+    job: Job
+    retry: RetryPolicy
+    overwrite: bool = False
+    again: bool = False
+
+
+@dataclass
+class _File:
+    """A video that was begun.
+
+    Attributes:
+        waiting: Keys of segments that are neither committed nor set aside.
+        set_aside: Why segments are set aside.
+        seconds: Of worker time in this run.
+    """
+
+    video: VideoPlan
+    waiting: set[str]
+    set_aside: list[FrameliftError]
+    seconds: float = 0.0
+
+
+class Driver:
+    """One run of a job.
+
+    Args:
+        request: What is asked.
+        inputs: On what.
+        make_pool: Starts workers; called only where there is work.
+        on_snapshot: Told about once a second how far the job is.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        inputs: InputSet,
+        storage: Storage,
+        make_pool: Callable[[], WorkerPool],
+        on_snapshot: Callable[[Snapshot], None],
+    ) -> None:
+        self._request = request
+        self._inputs = inputs
+        self._storage = storage
+        self._manifest = Manifest(storage)
+        self._make_pool = make_pool
+        self._on_snapshot = on_snapshot
+        self._run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._attempts = count()
+        self._started_s = time.time()
+        self._next_heartbeat_s = 0.0
+        self._survey = Survey()
+        self._files: dict[str, _File] = {}
+        self._failures: dict[str, list[FailureRecord]] = {}
+        self._outcomes: dict[str, FileOutcome] = {}
+        self._tally = Tally()
+        self._stopped = ""
+
+    def run(self) -> JobReport:
+        """Brings every input to its end, and returns how it went.
+
+        Raises:
+            SpecError: Nothing was done, because outputs stand there that were made in another way.
+            StorageError: The store cannot be used at all.
+        """
+        unfinished = self._sort_out()
+        if unfinished:
+            self._work(unfinished)
+        report = self._report()
+        self._storage.put(self._inputs.report_key, report.to_json())
+        return report
+
+    def _sort_out(self) -> Sequence[Input]:
+        """The inputs that need work; the others are noted as skipped."""
+        self._survey = self._manifest.survey()
+        plan = self._manifest.plan(self._request.job)
+        unfinished, finished = sort_out(self._request, self._inputs, self._survey, plan)
+        for input_, key in finished.items():
+            self._end(input_, FileOutcome(input_.source.key, input_.output_name, "skipped"))
+            self._delete_leftovers(plan, key)
+        return unfinished
+
+    def _delete_leftovers(self, plan: JobPlan | None, key: str) -> None:
+        """Removes what an assembler left that was lost between an output's receipt and its parts."""
+        for segment_key in self._survey.parts.get(key, ()):
+            self._manifest.delete_parts(segment_key)
+        if plan and key in self._survey.planned:
+            self._manifest.delete_video(plan, key)
+
+    def _work(self, unfinished: Sequence[Input]) -> None:
+        self._tell("starting", 0, force=True)
+        pool = self._make_pool()
+        try:
+            plan = self._fixed_plan(pool)
+            probes = [ProbeTask(plan, i, self._survey.outputs.get(i.output_name)) for i in unfinished]
+            schedule = Schedule(probes, num_files_ahead=1 + _FILES_AHEAD_PER_WORKER * pool.num_workers)
+            self._drive(pool, schedule)
+        except WorkerError as error:
+            self._stopped = str(error)
+        finally:
+            pool.close()
+
+    def _fixed_plan(self, pool: WorkerPool) -> JobPlan:
+        device_class = pool.first_device_class()
+        job = self._request.job
+        plan = self._manifest.plan(job)
+        plan = plan or self._manifest.fix_plan(JobPlan(job, fix_settings(job, device_class)))
+        pool.admit_only(plan.fixed.device_class)
+        # The job as asked now: its weights may lie elsewhere than when the plan was fixed.
+        return JobPlan(job, plan.fixed)
+
+    def _drive(self, pool: WorkerPool, schedule: Schedule) -> None:
+        while not schedule.is_finished and not self._stopped:
+            for worker in pool.idle_workers():
+                task = self._next_task(schedule, worker, pool.num_workers)
+                if task is not None:
+                    pool.submit(worker, task)
+            for event in pool.wait(_WAIT_S):
+                self._handle(event, schedule)
+            for worker in pool.take_gone():
+                schedule.worker_ended(worker)
+            self._tell("running", pool.num_workers, current=pool.running)
+
+    def _next_task(self, schedule: Schedule, worker: str, num_workers: int) -> Task | None:
+        """The next task that a worker is needed for: inputs that were probed before are not probed again."""
+        while (task := schedule.take(worker, num_workers)) is not None:
+            known = self._known_video(task) if isinstance(task, ProbeTask) else None
+            if known is None:
+                return task
+            schedule.ended(task)
+            self._begin(known, task.plan, schedule)
+        return None
+
+    def _known_video(self, task: ProbeTask) -> VideoPlan | None:
+        if task.output_key not in self._survey.planned:
+            return None
+        video = self._manifest.video(task.plan, task.output_key)
+        if video is not None and self._request.overwrite:
+            return replace(video, replaces=task.replaces)
+        return video
+
+    def _handle(self, event: PoolEvent, schedule: Schedule) -> None:
+        if isinstance(event, Running):
+            self._tally.add_progress(event.task.id, event.progress)
+            return
+        schedule.ended(event.task)
+        self._tally.end_task(event.task.id)
+        match event:
+            case Failed(task, worker, error):
+                self._decide(task, worker, error, schedule)
+            case Done(ProbeTask() as task, _, VideoPlan() as video):
+                self._manifest.put_video(task.plan, video)
+                self._begin(video, task.plan, schedule)
+            case Done(SegmentTask() as task, _, SegmentReceipt() as receipt):
+                self._commit(task, receipt, schedule)
+            case Done(AssembleTask() as task, _, OutputReceipt() as receipt):
+                self._finish(task, receipt, schedule)
+            case Done(AssembleTask() as task, _, MissingParts() as missing):
+                self._reopen(task, missing, schedule)
+
+    def _begin(self, video: VideoPlan, plan: JobPlan, schedule: Schedule) -> None:
+        key = video.treatment.output_key
+        committed = self._survey.committed(key)
+        file = _File(video, {s.key for s in video.segments} - committed, [])
+        self._files[key] = file
+        self._tally.add_plan(len(video.segments), video.treatment.video.num_frames)
+        tasks = []
+        for segment in video.segments:
+            if segment.key in committed:
+                self._tally.add_committed(segment.num_frames)
+            else:
+                tasks.append(self._segment_task(plan, video, segment))
+        schedule.add_segments([task for task in tasks if not self._was_set_aside(task, file)])
+        self._join_if_ready(file, plan, schedule)
+
+    def _segment_task(self, plan: JobPlan, video: VideoPlan, segment: Segment) -> SegmentTask:
+        return SegmentTask(plan, video.treatment, segment, self._attempt(), self._inputs.output_url)
+
+    def _attempt(self) -> str:
+        return f"{self._run_id}-{next(self._attempts)}"
+
+    def _was_set_aside(self, task: SegmentTask, file: _File) -> bool:
+        """Whether an earlier run set this segment aside, and this one does not try it again."""
+        attempts = self._survey.failures.get(task.id, [])
+        if self._request.again:
+            self._manifest.forget_failures(task.id, attempts)
+            return False
+        self._failures[task.id] = self._manifest.failures(task.id, attempts)
+        if not self._request.retry.is_quarantined(self._failures[task.id]):
+            return False
+        self._set_aside(task, file, self._failures[task.id][-1].error())
+        return True
+
+    def _set_aside(self, task: SegmentTask, file: _File, error: FrameliftError) -> None:
+        file.waiting.discard(task.segment.key)
+        file.set_aside.append(error)
+
+    def _commit(self, task: SegmentTask, receipt: SegmentReceipt, schedule: Schedule) -> None:
+        file = self._files.get(task.output_key)
+        if file is None:  # the file failed while this segment was made
+            return
+        self._tally.add_committed(task.segment.num_frames)
+        file.seconds += sum(receipt.stage_seconds.values())
+        file.waiting.discard(task.segment.key)
+        self._join_if_ready(file, task.plan, schedule)
+
+    def _join_if_ready(self, file: _File, plan: JobPlan, schedule: Schedule) -> None:
+        if file.waiting:
+            return
+        if file.set_aside:
+            self._fail(
+                file.video.treatment.input, file.video.treatment.output_key, file.set_aside[0], schedule
+            )
+            return
+        schedule.add(AssembleTask(plan, file.video, self._attempt(), self._inputs.output_url))
+
+    def _reopen(self, task: AssembleTask, missing: MissingParts, schedule: Schedule) -> None:
+        file = self._files[task.output_key]
+        segments = [s for s in file.video.segments if s.key in missing.segment_keys]
+        file.waiting.update(segment.key for segment in segments)
+        for segment in segments:
+            self._tally.reopen(segment.num_frames)
+        schedule.add_segments([self._segment_task(task.plan, file.video, s) for s in segments])
+
+    def _finish(self, task: AssembleTask, receipt: OutputReceipt, schedule: Schedule) -> None:
+        file = self._files.pop(task.output_key)
+        outcome = FileOutcome(
+            source=receipt.source,
+            output=receipt.output,
+            state="damaged" if receipt.why_damaged else "done",
+            reason=receipt.why_damaged,
+            told=receipt.told,
+            missing=receipt.missing,
+            num_frames=receipt.num_frames,
+            seconds=file.seconds,
+        )
+        self._end(file.video.treatment.input, outcome)
+        schedule.file_ended(task.output_key)
+
+    def _decide(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
+        failure = FailureRecord.of(error, attempt=self._attempt(), worker=worker, time_s=time.time())
+        failures = [*self._failures.get(task.id, []), failure]
+        self._failures[task.id] = failures
+        decision = self._request.retry.decide(failures)
+        _log.warning("task %s failed on %s, %s: %s", task.id, worker, decision.value, error)
+        if not (isinstance(task, ProbeTask) and isinstance(error, MediaError)):  # cheap to find out again
+            self._manifest.put_failure(task, failure)
+        match decision:
+            case Decision.STOP:
+                self._stopped = str(error)
+            case Decision.RETRY | Decision.RETRY_ELSEWHERE:
+                elsewhere = worker if decision is Decision.RETRY_ELSEWHERE else None
+                schedule.again(self._next_attempt(task), not_by=elsewhere)
+            case Decision.QUARANTINE if isinstance(task, SegmentTask) and task.output_key in self._files:
+                self._set_aside(task, self._files[task.output_key], error)
+                self._join_if_ready(self._files[task.output_key], task.plan, schedule)
+            case _:
+                self._fail(_input_of(task), task.output_key, error, schedule)
+
+    def _next_attempt(self, task: Task) -> Task:
+        return task if isinstance(task, ProbeTask) else replace(task, attempt=self._attempt())
+
+    def _fail(self, input_: Input, key: str, error: FrameliftError, schedule: Schedule) -> None:
+        """Ends a file without an output. What is committed of it stays, for a later run."""
+        self._files.pop(key, None)
+        self._end(input_, FileOutcome(input_.source.key, input_.output_name, "failed", reason=str(error)))
+        schedule.file_ended(key)
+
+    def _end(self, input_: Input, outcome: FileOutcome) -> None:
+        if input_.source.key not in self._outcomes:
+            self._outcomes[input_.source.key] = outcome
+            _log.info("%s: %s %s", outcome.source, outcome.state, outcome.reason)
+
+    def _report(self) -> JobReport:
+        for input_ in self._inputs.inputs if self._stopped else ():
+            reason = f"not finished: {self._stopped}"
+            self._end(input_, FileOutcome(input_.source.key, input_.output_name, "failed", reason=reason))
+        report = JobReport(
+            job_id=self._request.job.id,
+            run_id=self._run_id,
+            started_s=self._started_s,
+            seconds=time.time() - self._started_s,
+            outcomes=tuple(self._outcomes[i.source.key] for i in self._inputs.inputs),
+            stopped=self._stopped,
+        )
+        self._tell("stopped" if self._stopped else "finished", 0, force=True)
+        return report
+
+    def _tell(
+        self, state: SnapshotState, num_workers: int, *, current: Sequence[Task] = (), force: bool = False
+    ) -> None:
+        """Shows how far the job is, and from time to time stores it as the run's heartbeat."""
+        snapshot = self._snapshot(state, num_workers, current)
+        self._on_snapshot(snapshot)
+        if force or snapshot.updated_s >= self._next_heartbeat_s:
+            self._next_heartbeat_s = snapshot.updated_s + _HEARTBEAT_S
+            self._manifest.put_snapshot(snapshot)
+
+    def _snapshot(self, state: SnapshotState, num_workers: int, current: Sequence[Task]) -> Snapshot:
+        tally, states = self._tally, Counter(outcome.state for outcome in self._outcomes.values())
+        done = tally.num_frames_done + tally.num_frames_running
+        rate = tally.frames_per_second
+        return Snapshot(
+            run_id=self._run_id,
+            job_id=self._request.job.id,
+            state=state,
+            updated_s=time.time(),
+            elapsed_s=time.time() - self._started_s,
+            num_files=len(self._inputs.inputs),
+            num_files_done=states["done"],
+            num_files_skipped=states["skipped"],
+            num_files_damaged=states["damaged"],
+            num_files_failed=states["failed"],
+            num_files_probed=tally.num_files_probed,
+            num_segments=tally.num_segments,
+            num_segments_done=tally.num_segments_done,
+            num_frames=tally.num_frames,
+            num_frames_done=done,
+            frames_per_second=rate,
+            eta_s=self._eta_s(rate, done),
+            slowest_stage=tally.slowest_stage,
+            num_workers=num_workers,
+            current=tuple(dict.fromkeys(_input_of(task).source.key for task in current)),
+        )
+
+    def _eta_s(self, frames_per_second: float, num_frames_done: int) -> float | None:
+        """From the frames that are known to be left; files that were not probed yet count as the mean one."""
+        tally = self._tally
+        if not frames_per_second or not tally.num_files_probed:
+            return None
+        ended = len(self._outcomes) - sum(outcome.state != "skipped" for outcome in self._outcomes.values())
+        num_unknown = len(self._inputs.inputs) - ended - tally.num_files_probed
+        num_left = tally.num_frames - num_frames_done
+        return (
+            num_left + max(0, num_unknown) * tally.num_frames / tally.num_files_probed
+        ) / frames_per_second
+
+
+def sort_out(
+    request: Request, inputs: InputSet, survey: Survey, plan: JobPlan | None
+) -> tuple[list[Input], dict[Input, str]]:
+    """The inputs that need work, and those that are finished with their output keys.
+
+    Args:
+        plan: That the first driver of the job fixed; None where there was none.
+
+    Raises:
+        SpecError: Outputs stand there that were made in another way, and may not be replaced.
+    """
+    keys = {input_: output_key(plan, input_) if plan else "" for input_ in inputs.inputs}
+    finished = {
+        input_: key
+        for input_, key in keys.items()
+        if key in survey.finished and input_.output_name in survey.outputs
+    }
+    unfinished = [input_ for input_ in keys if input_ not in finished]
+    new = [input_ for input_ in unfinished if keys[input_] not in survey.planned]
+    taken = [input_.output_name for input_ in new if input_.output_name in survey.outputs]
+    if taken and not request.overwrite:
+        raise SpecError(
+            f"{len(taken)} outputs exist already that were not made from these sources with this spec",
+            where=inputs.output_url,
+            got=", ".join(taken[:5]) + (", ..." if len(taken) > 5 else ""),
+            next_step="choose another output folder, or --overwrite to replace them",
+        )
+    return unfinished, finished
+
+
+def _input_of(task: Task) -> Input:
+    match task:
+        case ProbeTask():
+            return task.input
+        case SegmentTask():
+            return task.treatment.input
+        case AssembleTask():
+            return task.video.treatment.input

@@ -1,0 +1,67 @@
+"""What a job would do: found out as the driver does, in this process, leaving nothing behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.driver import Request, sort_out
+from cluster.estimate import estimate
+from cluster.inputs import InputSet
+from cluster.manifest import Manifest
+from cluster.plan import Input, JobPlan, VideoPlan, fix_settings
+from cluster.pool import WorkerSettings
+from cluster.report import Estimate
+from cluster.storage import open_storage
+from cluster.tasks import ProbeTask
+from cluster.worker import Worker
+from sr_core.errors import FrameliftError
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a job would do.
+
+    Attributes:
+        videos: What there is to do.
+        skipped: Inputs that are done already.
+        failed: Inputs that nothing can be done with, and why.
+        estimate: None where there is nothing to do.
+    """
+
+    videos: tuple[VideoPlan, ...]
+    skipped: tuple[Input, ...]
+    failed: tuple[tuple[Input, FrameliftError], ...]
+    estimate: Estimate | None
+
+
+def dry_run(request: Request, inputs: InputSet, settings: WorkerSettings) -> DryRun:
+    """What `request` would do on `inputs` with the workers that `settings` tell of.
+
+    Raises:
+        SpecError: Outputs stand there that were made in another way, and may not be replaced.
+    """
+    manifest = Manifest(open_storage(inputs.output_url))
+    known = manifest.plan(request.job)
+    unfinished, finished = sort_out(request, inputs, manifest.survey(), known)
+    worker = Worker("cuda" if settings.num_gpus else "cpu", max(1, round(settings.num_cpus)))
+    plan = known or JobPlan(request.job, fix_settings(request.job, worker.device_class))
+    videos: list[VideoPlan] = []
+    failed: list[tuple[Input, FrameliftError]] = []
+    for input_ in unfinished:
+        for told in worker.run(ProbeTask(plan, input_)):
+            if isinstance(told, VideoPlan):
+                videos.append(told)
+            elif isinstance(told, FrameliftError):
+                failed.append((input_, told))
+    return DryRun(tuple(videos), tuple(finished), tuple(failed), _estimate(worker, plan, videos, settings))
+
+
+def _estimate(
+    worker: Worker, plan: JobPlan, videos: list[VideoPlan], settings: WorkerSettings
+) -> Estimate | None:
+    """From the video with the most work, which says most about the whole."""
+    if not videos:
+        return None
+    largest = max(videos, key=lambda video: video.treatment.num_output_pixels).treatment
+    seconds = worker.calibrate(plan, largest)
+    return estimate(largest, seconds, videos, settings.num_workers, worker.device_class.kind)

@@ -1,0 +1,118 @@
+"""What is asked of every input, with nothing left open but what only a worker can know.
+
+A `Job` is what decides an output's pixels and bytes, less the machine. Where inputs lie, how many workers run
+and how often they try again is not part of it: none of that may change a byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1"]
+Container = Literal["auto", "mp4", "mov", "mkv", "webm"]
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class VideoSettings:
+    """How outputs are encoded.
+
+    Attributes:
+        codec: `auto` takes the container's usual one: hevc above 8 bit, else h264; av1 in WebM.
+        preset: The encoder's own preset name or number; None takes Framelift's default for the codec.
+        quality: Constant quality in the encoder's own unit (CRF: lower is better), or `lossless`.
+        container: `auto` keeps the source's family.
+    """
+
+    codec: Codec = "auto"
+    preset: str | None = None
+    quality: float | Literal["auto", "lossless"] = "auto"
+    container: Container = "auto"
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class EngineSettings:
+    """How networks run.
+
+    Attributes:
+        precision: `auto` is fp32 on CPUs and fp16 on GPUs. Models that do not run in it run in fp32.
+        tile_px: Edge of a tile's core in LR pixels; None chooses by device.
+        batch_size: Tiles in one forward pass; None chooses by device.
+    """
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    tile_px: int | None = Field(default=None, ge=16, le=8192)
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class SegmentSettings:
+    """How videos are cut: `seconds` is the length that segments come close to."""
+
+    seconds: float = Field(default=10.0, ge=0.5, le=3600.0)
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class Policies:
+    """What to do with what is not plain.
+
+    Attributes:
+        strict: A source with damage fails; otherwise what decodes is kept and the rest is told.
+    """
+
+    strict: bool = False
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class ModelRef:
+    """A model by name, or by the file of its weights.
+
+    Attributes:
+        name: What the user wrote.
+        path: Where the weights lie; None for models without weights.
+        sha256: Hash of the weights' bytes; None for models without weights.
+    """
+
+    name: str
+    path: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class Job:
+    """What is asked of every input.
+
+    Attributes:
+        scale: HR size / LR size; None takes the model's own.
+        height: Height of the output in pixels, in place of a scale.
+    """
+
+    model: ModelRef
+    scale: int | None = None
+    height: int | None = None
+    video: VideoSettings = VideoSettings()
+    engine: EngineSettings = EngineSettings()
+    segments: SegmentSettings = SegmentSettings()
+    policies: Policies = Policies()
+
+    @property
+    def id(self) -> str:
+        """Names this job: equal for equal jobs wherever their files lie."""
+        asked = _JOB.dump_python(self, mode="json")
+        weights = asked.pop("model")
+        return hash_of({**asked, "model": weights["sha256"] or weights["name"]})
+
+
+_JOB = TypeAdapter(Job)
+
+
+def hash_of(value: Any) -> str:
+    """The first 20 hexadecimal digits of the SHA-256 of `value`, which JSON can hold."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:20]

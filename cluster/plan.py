@@ -1,0 +1,340 @@
+"""From an input to what will be done with it, and in which segments. Pure; no media is touched here."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from cluster.job import Job, hash_of
+from cluster.storage.base import ObjectInfo
+from cluster.video.codecs import EncodeSettings, choose_encode, limited_to_avx2, not_kept
+from cluster.video.containers import Container, carried_streams, container_of
+from cluster.video.info import ColorTags, SourceInfo, VideoInfo
+from cluster.video.pixels import pixel_format
+from cluster.video.tags import assume_color
+from cluster.video.timeline import Timeline
+from sr_core.errors import MediaError, SpecError
+
+# What a job does not say is fixed here by kind of device, and from then on by plan.json. The thread counts
+# hold for any number of workers and cores, because x264's bitstream depends on them.
+_PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {"cpu": "fp32", "cuda": "fp16"}
+_TILES_PX = {"cpu": 256, "cuda": 512}
+_BATCH_SIZES = {"cpu": 1, "cuda": 4}
+_DECODER_THREADS = 4
+_ENCODER_THREADS = 8
+_DEFAULT_SCALE = 2
+SUPPORTED_MATRICES = (1, 4, 5, 6, 7, 9)  # ITU-T H.273 MatrixCoefficients that are linear in R'G'B'
+
+
+@dataclass(frozen=True)
+class DeviceClass:
+    """Machines on which the same work gives the same bytes.
+
+    Attributes:
+        kind: `cpu` or `cuda`.
+        name: Instruction set of a CPU, name of a GPU.
+        has_avx2: Of the CPU that encodes.
+        versions: Of every library that can change a bit, by name.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    has_avx2: bool
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FixedSettings:
+    """What can change a bit and is not in the job: fixed by the first driver, read by later ones."""
+
+    device_class: DeviceClass
+    precision: Literal["fp32", "bf16", "fp16"]
+    tile_px: int
+    batch_size: int
+    decoder_threads: int
+    encoder_threads: int
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """A job with all that decides its bytes: the content of `plan.json`."""
+
+    job: Job
+    fixed: FixedSettings
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """One object of a store, at one version."""
+
+    store_url: str
+    key: str
+    size_bytes: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One source and the name that its output will have, both relative to their stores."""
+
+    source: SourceRef
+    output_name: str
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What will be done with one video: all that a worker needs for any of its segments.
+
+    Attributes:
+        assumed_color: `info.video.color` with every unspecified value replaced by the assumed one.
+        encode: How segments are encoded.
+        container: Of the output.
+        carried: Indexes of the source's other streams that go into the output, ascending.
+        told: What the user must know before and after: policies, assumptions, what is dropped.
+        damage: What the container promises and does not hold; empty if nothing.
+    """
+
+    input: Input
+    output_key: str
+    info: SourceInfo
+    model_scale: int
+    assumed_color: ColorTags
+    encode: EncodeSettings
+    container: Container
+    carried: tuple[int, ...]
+    told: tuple[str, ...]
+    damage: str = ""
+
+    @property
+    def video(self) -> VideoInfo:
+        """The stream that is upscaled."""
+        assert self.info.video is not None, "only sources with video are planned"
+        return self.info.video
+
+    @property
+    def num_output_pixels(self) -> int:
+        """Of all frames together: what work is counted in."""
+        return self.video.num_frames * self.encode.width * self.encode.height
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A half-open range `[start_pts, end_pts)` of one video.
+
+    Attributes:
+        start_pts: None for the first segment: from the first displayed frame on.
+        end_pts: None for the last segment: to the end.
+        num_frames: Displayed frames whose pts lie in the range.
+    """
+
+    key: str
+    start_pts: int | None
+    end_pts: int | None
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """One video and its segments, which cover it from its first frame to its last.
+
+    Attributes:
+        replaces: What may stand under the output's name already, because the user said so.
+    """
+
+    treatment: Treatment
+    segments: tuple[Segment, ...]
+    replaces: ObjectInfo | None = None
+
+
+_FIXED = TypeAdapter(FixedSettings)
+
+
+def fix_settings(job: Job, device_class: DeviceClass) -> FixedSettings:
+    """What a job leaves open, settled for a class of devices."""
+    precision = job.engine.precision
+    return FixedSettings(
+        device_class=device_class,
+        precision=_PRECISIONS[device_class.kind] if precision == "auto" else precision,
+        tile_px=job.engine.tile_px or _TILES_PX[device_class.kind],
+        batch_size=job.engine.batch_size or _BATCH_SIZES[device_class.kind],
+        decoder_threads=_DECODER_THREADS,
+        encoder_threads=_ENCODER_THREADS,
+    )
+
+
+def output_key(plan: JobPlan, input_: Input) -> str:
+    """Names the output of `input_` under `plan`. Outputs of one name share what stands before the `-`."""
+    source = input_.source
+    decides = [plan.job.id, _FIXED.dump_python(plan.fixed, mode="json")]
+    return (
+        f"{name_key(input_.output_name)}-{hash_of([*decides, source.key, source.size_bytes, source.version])}"
+    )
+
+
+def name_key(output_name: str) -> str:
+    """The part of an output key that the output's name alone decides."""
+    return hash_of(output_name)[:12]
+
+
+def plan_video(
+    plan: JobPlan,
+    input_: Input,
+    info: SourceInfo,
+    timeline: Timeline | None,
+    model_scale: int | None,
+    replaces: ObjectInfo | None = None,
+) -> VideoPlan:
+    """What will be done with one source.
+
+    Args:
+        plan: The job it belongs to.
+        input_: The source.
+        info: What the source is.
+        timeline: When its frames are displayed; None where it has no video.
+        model_scale: Of the model's weights; None for models that take any scale.
+        replaces: What may stand under the output's name already.
+
+    Raises:
+        MediaError: Nothing can be done with this source.
+        SpecError: What the job asks for cannot be done with this source.
+    """
+    video = info.video
+    if video is None or timeline is None or video.num_frames == 0:
+        raise MediaError("there is no video in it", where=input_.source.key, got=info.format_name)
+    color, color_told = assume_color(video)
+    _refuse_what_is_not_plain(video, timeline, color, input_.source.key)
+    damage = _damage(video)
+    if damage and plan.job.policies.strict:
+        raise MediaError("the file is damaged, and the job is strict", where=input_.source.key, got=damage)
+    key = output_key(plan, input_)
+    height, width = _output_size(plan.job, video, model_scale)
+    scale = model_scale or -(-height // video.height)
+    container = container_of(input_.output_name)
+    encode = choose_encode(
+        video,
+        color,
+        plan.job.video,
+        container,
+        width=width,
+        height=height,
+        threads=plan.fixed.encoder_threads,
+    )
+    if plan.fixed.device_class.has_avx2:
+        encode = limited_to_avx2(encode)
+    carried, carry_told = carried_streams(info, container)
+    treatment = Treatment(
+        input=input_,
+        output_key=key,
+        info=info,
+        model_scale=scale,
+        assumed_color=color,
+        encode=encode,
+        container=container,
+        carried=carried,
+        told=(
+            *color_told,
+            *carry_told,
+            *not_kept(encode, container),
+            *_scale_told(video, height, width, scale),
+        ),
+        damage=damage,
+    )
+    return VideoPlan(treatment, _segments(key, video, timeline, plan.job.segments.seconds), replaces)
+
+
+def _refuse_what_is_not_plain(video: VideoInfo, timeline: Timeline, color: ColorTags, where: str) -> None:
+    if pixel_format(video.pixel_format) is None:
+        raise MediaError(
+            "this pixel format is not supported",
+            where=where,
+            got=video.pixel_format,
+            expected="YUV 4:2:0, 4:2:2 or 4:4:4, or grey, of 8, 10 or 12 bit",
+            next_step="convert it first, for example with ffmpeg -pix_fmt yuv444p",
+        )
+    if color.matrix not in SUPPORTED_MATRICES:
+        raise MediaError(
+            "this colour matrix is not supported",
+            where=where,
+            got=f"MatrixCoefficients {color.matrix} of ITU-T H.273",
+            expected=f"one of {', '.join(map(str, SUPPORTED_MATRICES))}",
+        )
+    if video.is_interlaced:
+        raise MediaError(
+            "it is interlaced, which is not supported yet",
+            where=where,
+            next_step="deinterlace it first, for example with ffmpeg -vf bwdif",
+        )
+    if timeline.problem:
+        raise MediaError(
+            "its frames cannot be told apart by their times",
+            where=where,
+            got=timeline.problem,
+            expected="a pts of its own for every frame",
+            next_step="repair its timestamps first, for example with ffmpeg -fflags +genpts -c copy",
+        )
+
+
+def _output_size(job: Job, video: VideoInfo, model_scale: int | None) -> tuple[int, int]:
+    """(height, width) of the output. A height that is asked for keeps the aspect, on an even width."""
+    if job.height is None:
+        scale = job.scale or model_scale or _DEFAULT_SCALE
+        return video.height * scale, video.width * scale
+    if job.height < video.height:
+        raise SpecError(
+            "the target height is below the source's",
+            got=f"height {job.height}",
+            expected=f"at least {video.height}",
+            next_step="leave this source out, or scale it down with another tool",
+        )
+    return job.height, 2 * round(Fraction(video.width * job.height, video.height * 2))
+
+
+def _scale_told(video: VideoInfo, height: int, width: int, scale: int) -> tuple[str, ...]:
+    if (height, width) == (video.height * scale, video.width * scale):
+        return ()
+    return (f"the model's x{scale} result is resized to {width}x{height} with Lanczos",)
+
+
+def _damage(video: VideoInfo) -> str:
+    if video.promised_num_frames is None:
+        return ""
+    return f"the file promises {video.promised_num_frames} frames and holds {video.num_frames}"
+
+
+def _segments(key: str, video: VideoInfo, timeline: Timeline, seconds: float) -> tuple[Segment, ...]:
+    cuts = _cuts(timeline, max(1, round(Fraction(seconds) / video.time_base)))
+    bounds = np.searchsorted(timeline.pts, cuts).tolist()
+    firsts, lasts = [0, *bounds], [*bounds, len(timeline.pts)]
+    starts, ends = [None, *cuts], [*cuts, None]
+    return tuple(
+        Segment(f"{key}-{index:06d}", start, end, last - first)
+        for index, (start, end, first, last) in enumerate(zip(starts, ends, firsts, lasts, strict=True))
+    )
+
+
+def _cuts(timeline: Timeline, step_pts: int) -> list[int]:
+    """Where to cut: at keyframes about `step_pts` apart; where those are rarer than that, at any frame."""
+    cuts: list[int] = []
+    start = int(timeline.pts[0])
+    while timeline.end_pts - start >= step_pts * 3 // 2:
+        cut = _cut_near(timeline, start + step_pts, step_pts // 2)
+        if cut is None:
+            break
+        cuts.append(cut)
+        start = cut
+    return cuts
+
+
+def _cut_near(timeline: Timeline, target_pts: int, reach_pts: int) -> int | None:
+    """The keyframe nearest to `target_pts` within `reach_pts`, else the next frame, else None."""
+    keyframes = timeline.keyframe_pts
+    low, high = np.searchsorted(keyframes, [target_pts - reach_pts, target_pts + reach_pts + 1])
+    if low < high:
+        near = keyframes[low:high]
+        return int(near[np.argmin(np.abs(near - target_pts))])
+    index = int(np.searchsorted(timeline.pts, target_pts))
+    return int(timeline.pts[index]) if index < len(timeline.pts) else None

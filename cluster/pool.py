@@ -1,0 +1,402 @@
+"""Workers as a pool: started, watched, replaced.
+
+Three things are kept apart. An `Executor` starts workers and calls them (Ray in `actor.py`, this process in
+`InlineExecutor`); the pool knows which workers live and what each is at; what to do next is the driver's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, Protocol
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as settings_dataclass
+
+from cluster.plan import DeviceClass
+from cluster.tasks import Progress, Task, TaskResult
+from sr_core.errors import FrameliftError, SpecError, WorkerError
+
+_log = logging.getLogger(__name__)
+
+# Workers that die one after the other without ending a single task in between: then the machine or the
+# installation is at fault, and starting more of them would go on for ever.
+_MAX_LOSSES_IN_A_ROW = 10
+_CPUS_PER_WORKER = 4  # beyond that, threads of one worker wait for each other more than they work
+_SMALLEST_SHARE = 0.01  # of a core, as Ray counts
+
+
+@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class WorkerSettings:
+    """How many workers there are and what each holds.
+
+    Attributes:
+        num_workers: Workers at the same time.
+        num_cpus: CPU cores that each holds; torch uses so many threads.
+        num_gpus: GPUs that each holds; 0 runs networks on the CPU.
+        mixed_classes: Also workers of another device class than the job was planned for may work on it, at
+            the price that its bytes then depend on who did what.
+        start_timeout_s: How long the first worker may take to be there.
+    """
+
+    num_workers: int = Field(ge=1, le=10_000)
+    num_cpus: float = Field(default=1, gt=0)
+    num_gpus: float = Field(default=0, ge=0)
+    mixed_classes: bool = False
+    start_timeout_s: float = Field(default=180.0, gt=0)
+
+
+@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class WorkerRequest:
+    """Who is to do the work, as a person asks for it.
+
+    Attributes:
+        device: `auto` takes GPUs where there are any.
+        count: Number of workers; by default one for each GPU, or one for every four CPU cores.
+        cpus: CPU cores of each worker; by default an equal share.
+        gpus: GPUs of each worker; 0.5 puts two workers on one.
+        mixed_classes: See `WorkerSettings`.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    count: int | None = Field(default=None, ge=1, le=10_000)
+    cpus: float | None = Field(default=None, gt=0)
+    gpus: float | None = Field(default=None, ge=0)
+    mixed_classes: bool = False
+
+    def settle(self, num_cpus: float, num_gpus: float) -> WorkerSettings:
+        """What is started on machines that have so many CPU cores and GPUs together.
+
+        Raises:
+            SpecError: They do not have what is asked for.
+        """
+        gpus = self._gpus_each(num_gpus)
+        default_count = num_gpus // gpus if gpus else num_cpus // _CPUS_PER_WORKER
+        count = self.count or max(1, int(default_count))
+        cpus = self.cpus or max(_SMALLEST_SHARE, num_cpus // count if count <= num_cpus else num_cpus / count)
+        if cpus > num_cpus:
+            raise _too_much("CPU cores", cpus, num_cpus)
+        if gpus > num_gpus:
+            raise _too_much("GPUs", gpus, num_gpus)
+        return WorkerSettings(count, cpus, gpus, self.mixed_classes)
+
+    def num_local_cpus(self, num_cores: int) -> int:
+        """CPU cores that a Ray of our own is told to have: at least what is asked for."""
+        return max(num_cores, math.ceil((self.count or 1) * (self.cpus or 0)))
+
+    def _gpus_each(self, num_gpus: float) -> float:
+        if self.device == "cuda" and not num_gpus:
+            raise _too_much("GPUs", (self.count or 1) * (self.gpus or 1), 0)
+        if self.device == "cpu" or not num_gpus:
+            return 0.0
+        return self.gpus if self.gpus is not None else 1.0
+
+
+def _too_much(what: str, asked: float, there: float) -> SpecError:
+    return SpecError(
+        f"the machines do not have so many {what}",
+        where="workers",
+        got=f"{asked:g} asked for",
+        expected=f"at most {there:g}",
+        next_step="ask for less, or for --device cpu",
+    )
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """A worker is there."""
+
+    worker: str
+    device_class: DeviceClass
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker is gone, with whatever it was at."""
+
+    worker: str
+    error: WorkerError
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """A worker is this far with its task."""
+
+    worker: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """A worker ended its task well."""
+
+    worker: str
+    result: TaskResult
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """A worker ended its task with an error, and can take the next."""
+
+    worker: str
+    error: FrameliftError
+
+
+WorkerEvent = WorkerReady | WorkerLost | TaskProgress | TaskDone | TaskFailed
+
+
+class Executor(Protocol):
+    """Starts workers and calls them. Names of workers are never used twice."""
+
+    def start_worker(self) -> str:
+        """Asks for a new worker; `WorkerReady` follows when it is there."""
+
+    def submit(self, worker: str, task: Task) -> None:
+        """Gives a ready worker without a task its next one."""
+
+    def kill(self, worker: str) -> None:
+        """Ends a worker now; nothing more is heard of it."""
+
+    def wait(self, timeout_s: float) -> list[WorkerEvent]:
+        """What happened since the last call; waits up to `timeout_s` for something to happen."""
+
+    def close(self) -> None:
+        """Ends every worker."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task ended well."""
+
+    task: Task
+    worker: str
+    result: TaskResult
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An attempt of a task failed."""
+
+    task: Task
+    worker: str
+    error: FrameliftError
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task is this far."""
+
+    task: Task
+    worker: str
+    progress: Progress
+
+
+PoolEvent = Done | Failed | Running
+
+
+class WorkerPool:
+    """Workers of one device class, each with at most one task."""
+
+    def __init__(self, executor: Executor, settings: WorkerSettings) -> None:
+        self._executor = executor
+        self._settings = settings
+        self._admitted: DeviceClass | None = None
+        self._starting: set[str] = set()
+        self._tasks: dict[str, Task | None] = {}
+        self._num_losses_in_a_row = 0
+        self._gone: list[str] = []
+
+    @property
+    def num_workers(self) -> int:
+        """Workers that are there."""
+        return len(self._tasks)
+
+    @property
+    def running(self) -> list[Task]:
+        """What workers are at."""
+        return [task for task in self._tasks.values() if task is not None]
+
+    def first_device_class(self) -> DeviceClass:
+        """Starts the workers, waits for the first, and returns its class: from now on the only one admitted.
+
+        Raises:
+            WorkerError: No worker was there in time.
+        """
+        self._top_up()
+        waited_s = 0.0
+        while self._admitted is None:
+            if waited_s >= self._settings.start_timeout_s:
+                raise WorkerError(
+                    "no worker could be started in time",
+                    got=f"none after {waited_s:g} s",
+                    expected=f"{self._settings.num_workers} workers of {self._settings.num_cpus:g} CPUs and "
+                    f"{self._settings.num_gpus:g} GPUs each",
+                    next_step="ask for fewer CPUs or GPUs per worker, or for what the cluster has",
+                )
+            self._take_in(self._executor.wait(1.0))
+            waited_s += 1.0
+        return self._admitted
+
+    def admit_only(self, device_class: DeviceClass) -> None:
+        """Refuses workers of any other class from now on, also those that are there.
+
+        Raises:
+            WorkerError: None of the workers that are there is of this class.
+        """
+        if self._admitted not in (None, device_class) and not self._settings.mixed_classes:
+            raise WorkerError(
+                "these workers are not of the class that the job was planned for, and would change its bytes",
+                got=str(self._admitted),
+                expected=str(device_class),
+                next_step="use machines and versions like those, or set workers.mixed_classes",
+            )
+        self._admitted = device_class
+
+    def idle_workers(self) -> list[str]:
+        """Workers that wait for a task."""
+        return [worker for worker, task in self._tasks.items() if task is None]
+
+    def submit(self, worker: str, task: Task) -> None:
+        """Gives an idle worker a task."""
+        self._tasks[worker] = task
+        self._executor.submit(worker, task)
+
+    def wait(self, timeout_s: float) -> list[PoolEvent]:
+        """What became of tasks since the last call; replaces workers that were lost.
+
+        Raises:
+            WorkerError: Workers die one after the other.
+        """
+        events = self._take_in(self._executor.wait(timeout_s))
+        self._top_up()
+        return events
+
+    def take_gone(self) -> list[str]:
+        """Workers that are gone since the last call."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    def close(self) -> None:
+        """Ends every worker."""
+        self._executor.close()
+
+    def _top_up(self) -> None:
+        while len(self._starting) + len(self._tasks) < self._settings.num_workers:
+            self._starting.add(self._executor.start_worker())
+
+    def _take_in(self, events: list[WorkerEvent]) -> list[PoolEvent]:
+        return [event for found in events for event in self._take_in_one(found)]
+
+    def _take_in_one(self, event: WorkerEvent) -> Iterator[PoolEvent]:
+        match event:
+            case WorkerReady(worker, device_class):
+                self._admit(worker, device_class)
+            case WorkerLost(worker, error):
+                task = self._lose(worker, error)
+                if task is not None:
+                    yield Failed(task, worker, error)
+            case TaskProgress(worker, progress):
+                running = self._tasks[worker]
+                assert running is not None, "only workers at a task tell progress"
+                yield Running(running, worker, progress)
+            case TaskDone(worker, result):
+                self._num_losses_in_a_row = 0
+                yield Done(self._free(worker), worker, result)
+            case TaskFailed(worker, error):
+                yield Failed(self._free(worker), worker, error)
+
+    def _admit(self, worker: str, device_class: DeviceClass) -> None:
+        self._starting.discard(worker)
+        self._admitted = self._admitted or device_class
+        if self._settings.mixed_classes or device_class == self._admitted:
+            self._tasks[worker] = None
+            return
+        _log.warning("worker %s is not admitted: %s, not %s", worker, device_class, self._admitted)
+        self._executor.kill(worker)
+        self._count_loss(WorkerError("a worker of another device class", got=str(device_class)))
+
+    def _lose(self, worker: str, error: WorkerError) -> Task | None:
+        _log.warning("worker %s is lost: %s", worker, error)
+        self._starting.discard(worker)
+        self._gone.append(worker)
+        self._count_loss(error)
+        return self._tasks.pop(worker, None)
+
+    def _count_loss(self, error: WorkerError) -> None:
+        self._num_losses_in_a_row += 1
+        if self._num_losses_in_a_row > _MAX_LOSSES_IN_A_ROW:
+            raise WorkerError(
+                f"{self._num_losses_in_a_row} workers were lost one after the other",
+                got=str(error),
+                next_step="look at the workers' logs; the job goes on where it stopped when it is run again",
+            )
+
+    def _free(self, worker: str) -> Task:
+        task = self._tasks[worker]
+        assert task is not None, "only workers at a task end one"
+        self._tasks[worker] = None
+        return task
+
+
+class _InlineWorker(Protocol):
+    """What `cluster.worker.Worker` is to an executor."""
+
+    device_class: DeviceClass
+
+    def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]: ...
+
+
+class InlineExecutor:
+    """Runs workers in this process, one step of one task at a time: for dry runs and tests."""
+
+    def __init__(self, make_worker: Callable[[], _InlineWorker]) -> None:
+        self._make_worker = make_worker
+        self._names = count()
+        self._workers: dict[str, _InlineWorker] = {}
+        self._running: dict[str, Iterator[Progress | TaskResult | FrameliftError]] = {}
+        self._events: list[WorkerEvent] = []
+
+    def start_worker(self) -> str:
+        """See `Executor.start_worker`."""
+        name = f"inline-{next(self._names)}"
+        self._workers[name] = self._make_worker()
+        self._events.append(WorkerReady(name, self._workers[name].device_class))
+        return name
+
+    def submit(self, worker: str, task: Task) -> None:
+        """See `Executor.submit`."""
+        self._running[worker] = self._workers[worker].run(task)
+
+    def kill(self, worker: str) -> None:
+        """See `Executor.kill`."""
+        self._running.pop(worker, None)
+        del self._workers[worker]
+
+    def wait(self, timeout_s: float) -> list[WorkerEvent]:
+        """See `Executor.wait`."""
+        events, self._events = self._events, []
+        if not events and self._running:
+            worker = next(iter(self._running))
+            events = [event_of(worker, next(self._running[worker]))]
+            if not isinstance(events[0], TaskProgress):
+                self._running.pop(worker)
+        return events
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        self._running.clear()
+        self._workers.clear()
+
+
+def event_of(worker: str, told: Progress | TaskResult | FrameliftError) -> WorkerEvent:
+    """What a worker tells while it runs a task, as an event."""
+    match told:
+        case Progress():
+            return TaskProgress(worker, told)
+        case FrameliftError():
+            return TaskFailed(worker, told)
+        case _:
+            return TaskDone(worker, told)

@@ -1,0 +1,129 @@
+"""How a job went: by file at its end, and in numbers while it runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+FileState = Literal["done", "skipped", "damaged", "failed"]
+SnapshotState = Literal["starting", "running", "finished", "stopped"]
+
+EXIT_DONE = 0
+EXIT_SPEC = 2
+EXIT_INPUTS = 3
+EXIT_STOPPED = 4
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class MissingRange:
+    """Source frames that could not be decoded: half-open, in seconds of the source's clock."""
+
+    start_s: float
+    end_s: float
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one input.
+
+    Attributes:
+        state: done; skipped (it was done already); damaged (all that decodes is in the output, the rest is
+            in `missing`); failed (there is no output).
+        reason: Why it failed or is damaged; empty otherwise.
+        told: What the user must know: policies that applied, assumptions, what was dropped.
+        num_frames: In the output.
+        seconds: Of worker time that the output took, over all its segments.
+    """
+
+    source: str
+    output: str
+    state: FileState
+    reason: str = ""
+    told: tuple[str, ...] = ()
+    missing: tuple[MissingRange, ...] = ()
+    num_frames: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """How a job went: the content of `report.json`.
+
+    Attributes:
+        stopped: Why the whole job stopped early; empty if it ran to its end.
+    """
+
+    job_id: str
+    run_id: str
+    started_s: float
+    seconds: float
+    outcomes: tuple[FileOutcome, ...]
+    stopped: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 3 some inputs failed or are damaged, 4 the job was stopped."""
+        if self.stopped:
+            return EXIT_STOPPED
+        bad = any(outcome.state in ("failed", "damaged") for outcome in self.outcomes)
+        return EXIT_INPUTS if bad else EXIT_DONE
+
+    def to_json(self) -> bytes:
+        """The report as indented JSON."""
+        return TypeAdapter(JobReport).dump_json(self, indent=2)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A running job in numbers; also what the heartbeat under `runs/` holds.
+
+    Attributes:
+        state: What the driver is at: starting workers, upscaling, or finished.
+        num_frames: Of all inputs that were probed so far.
+        num_frames_done: Of them, those that need no more work, also from earlier runs.
+        frames_per_second: Over the last minute or so; 0 until something was measured.
+        eta_s: None until something was measured.
+        slowest_stage: decode, network or encode: the one that is busy most; empty until measured.
+        current: Names of the files that workers are at.
+    """
+
+    run_id: str
+    job_id: str
+    state: SnapshotState
+    updated_s: float
+    elapsed_s: float
+    num_files: int
+    num_files_done: int
+    num_files_skipped: int
+    num_files_damaged: int
+    num_files_failed: int
+    num_files_probed: int
+    num_segments: int
+    num_segments_done: int
+    num_frames: int
+    num_frames_done: int
+    frames_per_second: float
+    eta_s: float | None
+    slowest_stage: str
+    num_workers: int
+    current: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a short calibration says.
+
+    Attributes:
+        frames_per_second: Of all workers together, at the size of the video that was measured.
+        seconds: That all the work takes.
+        slowest_stage: decode, network or encode.
+    """
+
+    num_workers: int
+    frames_per_second: float
+    seconds: float
+    slowest_stage: str

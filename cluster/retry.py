@@ -1,0 +1,93 @@
+"""What to do about a failed attempt: a pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from sr_core.errors import (
+    ERROR_KINDS,
+    FrameliftError,
+    MediaError,
+    ModelError,
+    OutputError,
+    SourceChanged,
+    SpecError,
+    StorageError,
+    WorkerError,
+)
+
+
+class Decision(Enum):
+    """What becomes of a task after a failed attempt."""
+
+    RETRY = "retry"
+    RETRY_ELSEWHERE = "retry elsewhere"
+    QUARANTINE = "quarantine"
+    FAIL_INPUT = "fail input"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """One failed attempt, as it is stored.
+
+    Attributes:
+        attempt: The attempt's name.
+        worker: The worker that tried.
+        kind: Class name of the error, one of `ERROR_KINDS`.
+        fields: What rebuilds the error.
+        time_s: When it failed, in seconds since 1970.
+    """
+
+    attempt: str
+    worker: str
+    kind: str
+    fields: dict[str, str | bool]
+    time_s: float
+
+    @classmethod
+    def of(cls, error: FrameliftError, *, attempt: str, worker: str, time_s: float) -> FailureRecord:
+        """The record of `error`."""
+        return cls(attempt, worker, type(error).__name__, error.fields(), time_s)
+
+    def error(self) -> FrameliftError:
+        """The error that was recorded."""
+        return ERROR_KINDS.get(self.kind, FrameliftError)(**self.fields)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RetryPolicy:
+    """How often a task is tried.
+
+    Attributes:
+        max_attempts: Tries of one task after which it is set aside, where trying again may help at all.
+    """
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+
+    def decide(self, failures: Sequence[FailureRecord]) -> Decision:
+        """What to do after the last of `failures`, which are all of one task, oldest first."""
+        error = failures[-1].error()
+        match error:
+            case ModelError():
+                return Decision.STOP
+            case SourceChanged() | SpecError():  # a spec that is wrong for this one input
+                return Decision.FAIL_INPUT
+            case StorageError() if not error.unavailable:
+                return Decision.STOP
+            case MediaError():
+                return Decision.QUARANTINE
+        if len(failures) >= self.max_attempts:
+            return Decision.STOP if isinstance(error, StorageError) else Decision.QUARANTINE
+        if isinstance(error, OutputError):
+            tries = sum(failure.kind == OutputError.__name__ for failure in failures)
+            return Decision.RETRY_ELSEWHERE if tries < 2 else Decision.QUARANTINE
+        return Decision.RETRY_ELSEWHERE if isinstance(error, WorkerError) else Decision.RETRY
+
+    def is_quarantined(self, failures: Sequence[FailureRecord]) -> bool:
+        """Whether a task with these failures, of this run or earlier ones, is not to be tried any more."""
+        return bool(failures) and self.decide(failures) is Decision.QUARANTINE

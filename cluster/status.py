@@ -1,0 +1,95 @@
+"""How far a job is, from what lies in its output's store alone: while it runs, and after it died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from cluster.manifest import Manifest, Survey
+from cluster.plan import VideoPlan
+from cluster.report import Snapshot
+from cluster.retry import RetryPolicy
+from cluster.storage import Storage
+from cluster.tasks import OutputReceipt
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """How far one output is.
+
+    Attributes:
+        state: done; running (some segments are committed); waiting (none is); damaged (it is done as far as
+            its source decodes); failed (a segment is set aside).
+        reason: Why it is damaged or failed; empty otherwise.
+    """
+
+    name: str
+    state: Literal["done", "running", "waiting", "damaged", "failed"]
+    reason: str = ""
+    num_segments: int = 0
+    num_segments_done: int = 0
+    num_frames: int = 0
+    num_frames_done: int = 0
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """How far a job is.
+
+    Attributes:
+        snapshot: The last heartbeat of the last run; None where no run came that far.
+        files: Those that were begun.
+    """
+
+    snapshot: Snapshot | None
+    files: tuple[FileStatus, ...]
+
+
+def read_status(storage: Storage) -> JobStatus:
+    """How far the last job is that wrote to `storage`."""
+    manifest = Manifest(storage)
+    snapshots = manifest.snapshots()
+    if not snapshots:
+        return JobStatus(None, ())
+    job_id, survey = snapshots[-1].job_id, manifest.survey()
+    receipts = (manifest.output(key) for key in survey.finished)
+    ended = [_of_receipt(r) for r in receipts if r and r.job_id == job_id and r.output in survey.outputs]
+    begun = [_of_plan(video, manifest, survey) for video in manifest.videos(job_id)]
+    return JobStatus(snapshots[-1], tuple(sorted([*ended, *begun], key=lambda file: file.name)))
+
+
+def _of_receipt(receipt: OutputReceipt) -> FileStatus:
+    return FileStatus(
+        name=receipt.output,
+        state="damaged" if receipt.why_damaged else "done",
+        reason=receipt.why_damaged,
+        num_segments=receipt.num_segments,
+        num_segments_done=receipt.num_segments,
+        num_frames=receipt.num_frames,
+        num_frames_done=receipt.num_frames,
+    )
+
+
+def _of_plan(video: VideoPlan, manifest: Manifest, survey: Survey) -> FileStatus:
+    committed = survey.committed(video.treatment.output_key)
+    reason = next(_set_aside(video, manifest, survey), "")
+    return FileStatus(
+        name=video.treatment.input.output_name,
+        state="failed" if reason else "running" if committed else "waiting",
+        reason=reason,
+        num_segments=len(video.segments),
+        num_segments_done=len(committed),
+        num_frames=video.treatment.video.num_frames,
+        num_frames_done=sum(segment.num_frames for segment in video.segments if segment.key in committed),
+    )
+
+
+def _set_aside(video: VideoPlan, manifest: Manifest, survey: Survey) -> Iterator[str]:
+    """Why segments of a video are set aside."""
+    for segment in video.segments:
+        attempts = survey.failures.get(segment.key, [])
+        failures = manifest.failures(segment.key, attempts)
+        if RetryPolicy().is_quarantined(failures):
+            yield str(failures[-1].error())

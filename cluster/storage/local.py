@@ -1,0 +1,214 @@
+"""A local folder as a store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from cluster.storage.base import ObjectInfo
+from sr_core.errors import MediaError, SourceChanged, StorageError
+
+# Objects on their way lie here, so that a crash leaves nothing that could be taken for an object.
+_SCRATCH = ".framelift/scratch"
+_UNAVAILABLE = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN}
+_NEXT_STEPS = {
+    errno.ENOSPC: "free some disk space and run the same command again; what is done stays done",
+    errno.EDQUOT: "raise the quota and run the same command again; what is done stays done",
+    errno.EACCES: "give this user the right to read or write there",
+    errno.EPERM: "give this user the right to read or write there",
+    errno.EROFS: "choose an output folder that can be written",
+}
+
+
+class LocalStorage:
+    """The files below a folder, as objects. Keys are their relative paths with `/`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).absolute()
+
+    @property
+    def url(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """See `Storage.head`."""
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _storage_error(error, key) from error
+        return _object_info(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    def get(self, key: str) -> bytes | None:
+        """See `Storage.get`."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _storage_error(error, key) from error
+
+    def open(self, key: str, version: str) -> BinaryIO:
+        """See `Storage.open`."""
+        try:
+            file = self._path(key).open("rb")
+        except FileNotFoundError as error:
+            raise SourceChanged("the file is gone", where=key, next_step="put it back") from error
+        except PermissionError as error:
+            raise MediaError(
+                "the file may not be read", where=key, next_step="give this user the right"
+            ) from error
+        except OSError as error:
+            raise _storage_error(error, key) from error
+        found = _object_info(key, os.fstat(file.fileno())).version
+        if found != version:
+            file.close()
+            raise SourceChanged(
+                "the file changed while the job ran",
+                where=key,
+                got=f"version {found}",
+                expected=version,
+                next_step="let it be finished, then run the job again",
+            )
+        return file
+
+    def put(self, key: str, content: bytes) -> ObjectInfo:
+        """See `Storage.put`."""
+        with self._storing(key) as temporary:
+            temporary.write_bytes(content)
+        return self._stored(key)
+
+    def put_file(self, key: str, path: Path) -> ObjectInfo:
+        """See `Storage.put_file`. Costs a copy only where `path` lies on another file system."""
+        with self._storing(key) as temporary:
+            shutil.move(path, temporary)
+        return self._stored(key)
+
+    @contextlib.contextmanager
+    def as_file(self, key: str) -> Iterator[Path]:
+        """See `Storage.as_file`. It is the object itself."""
+        if self.head(key) is None:
+            raise StorageError("there is no such object", where=key)
+        yield self._path(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See `Storage.list`."""
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
+        scratch = self._root / _SCRATCH
+        for path in _files_below(start, leave_out=scratch):
+            key = path.relative_to(self._root).as_posix()
+            info = self.head(key) if key.startswith(prefix) else None
+            if info is not None:
+                yield info
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`. Folders that become empty go with it."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _storage_error(error, key) from error
+        with contextlib.suppress(OSError):  # not empty, or somebody else's
+            for folder in path.parents:
+                if folder == self._root:
+                    return
+                folder.rmdir()
+
+    def scratch_dir(self) -> Path:
+        """A folder on the store's own file system, so that `put_file` is a rename."""
+        folder = self._root / _SCRATCH
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _storage_error(error, str(folder)) from error
+        return folder
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise StorageError("this is not a key", where=key, expected="a relative path without '..'")
+        return self._root.joinpath(*parts)
+
+    def _stored(self, key: str) -> ObjectInfo:
+        info = self.head(key)
+        if info is None:
+            raise StorageError("an object is gone right after it was stored", where=key, unavailable=True)
+        return info
+
+    @contextlib.contextmanager
+    def _storing(self, key: str) -> Iterator[Path]:
+        """A temporary path that becomes `key`, durably, when the block ends without an error."""
+        path = self._path(key)
+        temporary = self.scratch_dir() / uuid.uuid4().hex
+        try:
+            yield temporary
+            _fsync(temporary)
+            _make_folder(path.parent)
+            temporary.replace(path)
+            _fsync(path.parent)
+        except OSError as error:
+            raise _storage_error(error, key) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=_listing_name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _storage_error(error, str(folder)) from error
+    for entry in entries:
+        path = Path(entry.path)
+        if path == leave_out:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(path, leave_out)
+        elif entry.is_file():
+            yield path
+
+
+def _listing_name(entry: os.DirEntry[str]) -> str:
+    """What orders a folder's entries as their keys are ordered: `a.mp4` stands before what is in `a/`."""
+    return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def _object_info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes `folder` and its parents, each made durable in the one above it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync(folder.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _storage_error(error: OSError, where: str) -> StorageError:
+    return StorageError(
+        error.strerror or str(error),
+        where=where,
+        unavailable=error.errno in _UNAVAILABLE,
+        next_step=_NEXT_STEPS.get(error.errno or 0, ""),
+    )

@@ -1,0 +1,260 @@
+"""The source's other streams on their way into an output: copied packet by packet, with proof."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
+
+from cluster.video.containers import Container
+from cluster.video.source import ErrorNotes, codec_name, read_packets
+
+_MAX_WAITING = 256
+_EMPTY_TEXT = b"\0\0"  # a gap between subtitles in MP4, which the muxer writes itself
+_LEAST_ADTS_HEADER_BYTES = 7
+
+# What a file says of itself, its writer or its bytes: not true of a new file.
+_OF_THE_FILE = {
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration"),
+    *("bps", "filename", "mimetype"),
+}
+_STATISTICS = re.compile(r"(number_of_\w+|_statistics_\w+)")
+_LANGUAGE_SUFFIX = re.compile(r"-[a-z]{3}$")
+
+
+@dataclass(frozen=True)
+class StreamDigest:
+    """What was copied of one stream.
+
+    Attributes:
+        source_index: The stream's index in the source.
+        num_packets: None where containers cut the same payload into packets as they like (PCM).
+        sha256: Of all payloads, one after the other; empty where the container rewrites them.
+        is_empty: Whether the stream has no packet at all.
+    """
+
+    source_index: int
+    num_packets: int | None
+    sha256: str
+    is_empty: bool
+
+
+class DigestMaker:
+    """Makes a `StreamDigest` that is the same for the same payload in any container."""
+
+    def __init__(self, codec: str, extradata: bytes | None) -> None:
+        self._is_pcm = codec.startswith("pcm_")
+        self._is_text = codec == "mov_text"
+        self._has_adts = codec == "aac" and not extradata
+        self._hash = hashlib.sha256()
+        self._num_packets = 0
+
+    def add(self, packet: av.Packet[Any]) -> None:
+        """Takes the next packet of the stream."""
+        if self._is_text and bytes(packet) == _EMPTY_TEXT:
+            return
+        self._num_packets += 1
+        self._hash.update(_without_adts(bytes(packet)) if self._has_adts else memoryview(packet))
+
+    def digest(self, source_index: int, is_rewritten: bool) -> StreamDigest:
+        """Of all packets so far.
+
+        Args:
+            is_rewritten: Whether the payload changes its form between containers.
+        """
+        return StreamDigest(
+            source_index=source_index,
+            num_packets=None if self._is_pcm else self._num_packets,
+            sha256="" if is_rewritten else self._hash.hexdigest(),
+            is_empty=not self._num_packets,
+        )
+
+
+def digest_of_attachment(source_index: int, data: bytes) -> StreamDigest:
+    """As `DigestMaker` makes it of a stream with one packet."""
+    return StreamDigest(source_index, 1, hashlib.sha256(data).hexdigest(), is_empty=False)
+
+
+def is_rewritten(stream: Any) -> bool:
+    """Whether MP4 and Matroska store the packets of `stream` in another form: start codes become lengths."""
+    extradata = stream.codec_context.extradata or b""
+    return codec_name(stream) in ("h264", "hevc") and extradata[:1] != b"\1"
+
+
+class Carried:
+    """The carried streams of one source, and their counterparts in one output."""
+
+    def __init__(self, source: InputContainer, indexes: Sequence[int], container: Container) -> None:
+        """Reads the covers, which lie at the front; the other packets come from `packets`."""
+        self.notes = ErrorNotes()
+        self._container = container
+        streams: list[Any] = [source.streams[index] for index in indexes]
+        self._covers = [stream for stream in streams if stream.disposition & Disposition.attached_pic]
+        self._attachments = [stream for stream in streams if stream.type == "attachment"]
+        still = {stream.index for stream in (*self._covers, *self._attachments)}
+        self.tracks = [stream for stream in streams if stream.index not in still]
+        self._packets = read_packets(source, [*self._covers, *self.tracks], self.notes)
+        self._cover_packets: dict[int, av.Packet[Any]] = {}
+        self._ahead: list[av.Packet[Any]] = []
+        self._outputs: dict[int, Any] = {}
+        self._makers: dict[int, DigestMaker] = {}
+        self._digests: dict[int, StreamDigest] = {}
+        self._read_covers()
+
+    def add_track(self, output: OutputContainer, stream: Any) -> None:
+        """Makes the counterpart of `stream`, one of `tracks`."""
+        target = _copy_of(output, stream, self._container)
+        self._outputs[stream.index] = target
+        self._makers[stream.index] = DigestMaker(codec_name(stream), stream.codec_context.extradata)
+
+    def add_stills(self, output: OutputContainer) -> None:
+        """Makes the counterparts of covers and attachments, which come after all tracks."""
+        for stream in self._attachments:
+            self._attach(output, stream, stream.data, "attachment", "application/octet-stream")
+        for stream in self._covers:
+            packet = self._cover_packets.get(stream.index)
+            if packet is None:
+                self.notes.add(f"cover {stream.index} has no data")
+            elif self._container == "mkv":
+                self._attach(output, stream, bytes(packet), "cover.jpg", "image/jpeg")
+            else:
+                self._outputs[stream.index] = _copy_of(output, stream, self._container)
+                self._digests[stream.index] = digest_of_attachment(stream.index, bytes(packet))
+
+    def cover_packets(self) -> Iterator[av.Packet[Any]]:
+        """The packets of those covers that are streams of the output."""
+        for index, packet in self._cover_packets.items():
+            if index in self._outputs:
+                packet.pts = packet.dts = 0
+                packet.stream = self._outputs[index]
+                yield packet
+
+    def packets(self) -> Iterator[av.Packet[Any]]:
+        """All packets of the tracks, in the source's order, each ready for the output."""
+        for packet in _with_durations(_with_dts(self._tracks_packets())):
+            self._makers[packet.stream.index].add(packet)
+            packet.stream = self._outputs[packet.stream.index]
+            yield packet
+
+    def digests(self) -> tuple[StreamDigest, ...]:
+        """Of what was copied, in the order of the output's streams."""
+        for stream in self.tracks:
+            maker = self._makers[stream.index]
+            self._digests[stream.index] = maker.digest(stream.index, is_rewritten(stream))
+        order = [*self.tracks, *self._attachments, *self._covers]
+        return tuple(self._digests[stream.index] for stream in order if stream.index in self._digests)
+
+    def _read_covers(self) -> None:
+        """The demuxer gives covers before anything else."""
+        covers = {stream.index for stream in self._covers}
+        while len(self._cover_packets) < len(covers) and len(self._ahead) < _MAX_WAITING:
+            packet = next(self._packets, None)
+            if packet is None:
+                return
+            if packet.stream.index in covers:
+                self._cover_packets.setdefault(packet.stream.index, packet)
+            else:
+                self._ahead.append(packet)
+
+    def _tracks_packets(self) -> Iterator[av.Packet[Any]]:
+        if not self.tracks:
+            return  # the source may be closed by now
+        covers = {stream.index for stream in self._covers}
+        yield from self._ahead
+        for packet in self._packets:
+            if packet.stream.index not in covers:
+                yield packet
+
+    def _attach(self, output: OutputContainer, stream: Any, data: bytes, name: str, mimetype: str) -> None:
+        said = {key.lower(): value for key, value in stream.metadata.items()}
+        attachment = output.add_attachment(said.get("filename", name), said.get("mimetype", mimetype), data)
+        attachment.metadata.update(carried_metadata(stream.metadata, self._container))
+        self._digests[stream.index] = digest_of_attachment(stream.index, data)
+
+
+def carried_metadata(metadata: Mapping[str, str], container: Container) -> dict[str, str]:
+    """What of a file's or a stream's `metadata` is as true of a copy in `container`."""
+    kept = {}
+    for key, value in metadata.items():
+        name = _LANGUAGE_SUFFIX.sub("", key.lower())
+        is_foreign = name == "handler_name" and container not in ("mp4", "mov")
+        is_no_date = name == "creation_time" and value.startswith("1970-01-01T00:00:00")
+        if name not in _OF_THE_FILE and not _STATISTICS.fullmatch(name) and not (is_foreign or is_no_date):
+            kept[key] = value
+    return kept
+
+
+def _copy_of(output: OutputContainer, stream: Any, container: Container) -> Any:
+    target = output.add_stream_from_template(stream, opaque=True)
+    target.time_base = stream.time_base
+    target.disposition = stream.disposition
+    target.metadata.update(carried_metadata(stream.metadata, container))
+    if stream.type == "video":
+        if stream.average_rate:
+            target.codec_context.framerate = stream.average_rate
+        if codec_name(stream) == "hevc" and container in ("mp4", "mov"):
+            target.codec_context.codec_tag = "hvc1"
+    return target
+
+
+def _with_dts(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+    """The same packets, each with a dts: what has none gets the stream's next one less its duration."""
+    waiting: list[av.Packet[Any]] = []
+    for packet in packets:
+        if packet.dts is None and packet.stream.type != "video":
+            packet.dts = packet.pts
+        waiting.append(packet)
+        if packet.dts is not None:
+            _fill_dts(waiting)
+        if len(waiting) > _MAX_WAITING or all(packet.dts is not None for packet in waiting):
+            yield from _timed(waiting)
+            waiting = []
+    yield from _timed(waiting)
+
+
+def _with_durations(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+    """The same packets; audio and video that lasts nothing gets the length of what came before it.
+
+    MP4 would end the track before a last packet without length, and players would not play it.
+    """
+    last: dict[int, tuple[int, int]] = {}
+    for packet in packets:
+        if packet.stream.type in ("audio", "video"):
+            assert packet.dts is not None
+            before, length = last.get(packet.stream.index, (packet.dts - 1, 1))
+            if not packet.duration:
+                packet.duration = length if packet.dts <= before else packet.dts - before
+            last[packet.stream.index] = (packet.dts, packet.duration)
+        yield packet
+
+
+def _fill_dts(waiting: list[av.Packet[Any]]) -> None:
+    """Gives a dts to the packets before the last one that belong to its stream."""
+    following = waiting[-1]
+    for packet in reversed(waiting[:-1]):
+        if packet.stream.index == following.stream.index and packet.dts is None:
+            assert following.dts is not None
+            packet.dts = following.dts - (packet.duration or 1)
+            following = packet
+
+
+def _timed(packets: list[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+    for packet in packets:
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is not None:
+            yield packet
+
+
+def _without_adts(payload: bytes) -> bytes:
+    """An AAC frame without the header that stands before it in transport streams (ISO 14496-3, 1.A.2.2)."""
+    if len(payload) < _LEAST_ADTS_HEADER_BYTES or payload[0] != 0xFF or payload[1] & 0xF0 != 0xF0:
+        return payload
+    has_checksum = not payload[1] & 1
+    return payload[_LEAST_ADTS_HEADER_BYTES + 2 * has_checksum :]

@@ -1,0 +1,256 @@
+"""Parts and the source's other streams become one file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import av
+import numpy as np
+from av.container import InputContainer, OutputContainer
+
+from cluster.video.carry import Carried, StreamDigest, carried_metadata
+from cluster.video.codecs import EncodeSettings
+from cluster.video.containers import MUXERS, Container, muxer_options
+from cluster.video.encode import set_color
+from cluster.video.info import VideoInfo
+from cluster.video.source import only, open_source, reason
+from cluster.video.timeline import PtsArray, global_dts, packet_durations
+from sr_core.errors import OutputError
+
+_Packets: TypeAlias = "Iterator[av.Packet[Any]]"
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """What becomes of one source.
+
+    Attributes:
+        video: Its main video stream, in whose place the parts go.
+        encode: How the parts were encoded.
+        container: Of the output.
+        carried: Indexes of the source's other streams that go into the output.
+    """
+
+    video: VideoInfo
+    encode: EncodeSettings
+    container: Container
+    carried: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class JoinResult:
+    """What was written.
+
+    Attributes:
+        video_position: Of the video among the output's streams.
+        carried: The other streams, in the output's order.
+        metadata_keys: Of the whole file, in lower case.
+        told: What the user must know of the other streams.
+    """
+
+    video_position: int
+    carried: tuple[StreamDigest, ...]
+    metadata_keys: frozenset[str]
+    told: tuple[str, ...]
+
+
+def join(
+    parts: Iterable[Path],
+    packet_pts: Sequence[PtsArray],
+    settings: JoinSettings,
+    source: BinaryIO,
+    name: str,
+    out_path: Path,
+) -> JoinResult:
+    """Writes the output: the parts' video by stream copy, and all that is carried of the source.
+
+    Args:
+        parts: In the order of their segments. Each is opened when the one before is through.
+        packet_pts: Of each part's packets in decoding order, in the source's ticks. These times are written,
+            whatever the parts' own clocks say.
+        name: Names the source in errors.
+
+    Raises:
+        MediaError: The source cannot be read any more.
+        OutputError: The parts do not fit each other or their times, or the muxer fails.
+    """
+    with open_source(source, name) as container, _writing(out_path, settings) as output:
+        return _join(parts, packet_pts, settings, container, output)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, settings: JoinSettings) -> Iterator[OutputContainer]:
+    """An output that is complete after the block, or gone if the block fails."""
+    options = muxer_options(settings.container, settings.encode.time_base)
+    if settings.container in ("mp4", "mov"):
+        options["movflags"] = "+faststart"
+    output: OutputContainer | None = None
+    try:
+        output = av.open(str(path), "w", format=MUXERS[settings.container], container_options=options)
+        yield output
+        output.close()
+    except BaseException as error:
+        with contextlib.suppress(av.FFmpegError):
+            if output is not None:
+                output.close()
+        path.unlink(missing_ok=True)
+        if isinstance(error, av.FFmpegError | ValueError):
+            raise OutputError("the output cannot be written", where=str(path), got=reason(error)) from error
+        raise
+
+
+def _join(
+    parts: Iterable[Path],
+    packet_pts: Sequence[PtsArray],
+    settings: JoinSettings,
+    source: InputContainer,
+    output: OutputContainer,
+) -> JoinResult:
+    video = settings.video
+    carried = Carried(source, settings.carried, settings.container)
+    only(source, carried.tracks)
+    metadata = carried_metadata(source.metadata, settings.container)
+    output.metadata.update(metadata)
+    output.set_chapters(source.chapters())
+
+    video_parts = _Parts(parts, packet_pts, settings.encode, video.end_pts)
+    tracks = sorted([*carried.tracks, source.streams[video.stream_index]], key=lambda stream: stream.index)
+    for stream in tracks:
+        if stream.index == video.stream_index:
+            _add_video(output, video_parts, stream, settings)
+        else:
+            carried.add_track(output, stream)
+    carried.add_stills(output)
+    position = [stream.index for stream in tracks].index(video.stream_index)
+    if not carried.tracks:
+        source.close()
+
+    output.start_encoding()
+    for packet in _merged(video_parts, carried):
+        output.mux(packet)
+    return JoinResult(
+        video_position=position,
+        carried=carried.digests(),
+        metadata_keys=frozenset(key.lower() for key in metadata),
+        told=tuple(f"of the other streams: {text}" for text in carried.notes.texts),
+    )
+
+
+class _Parts:
+    """The packets of all parts, with the times that they have in the output."""
+
+    def __init__(
+        self, parts: Iterable[Path], packet_pts: Sequence[PtsArray], encode: EncodeSettings, end_pts: int
+    ) -> None:
+        self._paths = iter(parts)
+        self._pts = packet_pts
+        self._encode = encode
+        every_pts = np.concatenate(packet_pts)
+        self._dts = global_dts(every_pts)
+        self._durations = packet_durations(every_pts, end_pts)
+        self._stream: Any = None
+        self._first_path = next(self._paths)
+        with _open_part(self._first_path) as part:
+            self._format = _format_of(part)
+
+    def add_stream(self, output: OutputContainer) -> Any:
+        """Makes the stream of `output` that takes the packets."""
+        with _open_part(self._first_path) as part:
+            self._stream = output.add_stream_from_template(part.streams.video[0], opaque=True)
+        return self._stream
+
+    def packets(self) -> _Packets:
+        """In decoding order."""
+        start = 0
+        for path, pts in zip(self._all_paths(), self._pts, strict=True):
+            yield from self._packets_of(path, pts, start)
+            start += len(pts)
+
+    def _all_paths(self) -> Iterator[Path]:
+        yield self._first_path
+        yield from self._paths
+
+    def _packets_of(self, path: Path, pts: PtsArray, start: int) -> _Packets:
+        num = 0
+        with _open_part(path) as part:
+            if _format_of(part) != self._format:
+                raise OutputError("a part was encoded in another way than the first", where=str(path))
+            for packet in part.demux(part.streams.video[0]):
+                if not packet.size:
+                    continue
+                if num == len(pts) or (num == 0 and not packet.is_keyframe):
+                    break
+                packet.pts = int(pts[num])
+                packet.dts = int(self._dts[start + num])
+                packet.duration = int(self._durations[start + num])
+                packet.time_base = self._encode.time_base
+                packet.stream = self._stream
+                num += 1
+                yield packet
+            else:
+                if num == len(pts):
+                    return
+        raise OutputError(
+            "a part is not what its receipt says",
+            where=str(path),
+            got=f"{num} packets" if num < len(pts) else "more packets" if num else "no keyframe at its start",
+            expected=f"{len(pts)} packets, of which the first is a keyframe",
+        )
+
+
+def _open_part(path: Path) -> InputContainer:
+    try:
+        part = av.open(str(path), "r")
+    except av.FFmpegError as error:
+        raise OutputError("a part cannot be read", where=str(path), got=reason(error)) from error
+    if len(part.streams) != 1 or not part.streams.video:
+        raise OutputError("a part is no video", where=str(path))
+    return part
+
+
+def _format_of(part: InputContainer) -> tuple[object, ...]:
+    """What must be the same in all parts of a stream."""
+    context = part.streams.video[0].codec_context
+    return context.name, context.extradata, context.width, context.height, context.pix_fmt
+
+
+def _add_video(output: OutputContainer, parts: _Parts, source_stream: Any, settings: JoinSettings) -> None:
+    encode = settings.encode
+    stream = parts.add_stream(output)
+    stream.time_base = encode.time_base
+    stream.disposition = source_stream.disposition
+    stream.metadata.update(carried_metadata(source_stream.metadata, settings.container))
+    if settings.video.display_matrix is not None:
+        stream.set_display_matrix(settings.video.display_matrix)
+    context = stream.codec_context
+    context.framerate = encode.frame_rate
+    context.sample_aspect_ratio = encode.sample_aspect_ratio or Fraction(0)
+    context.bit_rate = 0  # the first part's; the muxer counts by itself
+    set_color(context, encode.color)
+    if encode.codec == "hevc" and settings.container in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # Apple's players take no other
+
+
+def _merged(parts: _Parts, carried: Carried) -> _Packets:
+    """All packets, by their decoding times: each file's order stays, and of equal times video comes first."""
+    yield from carried.cover_packets()
+    videos = parts.packets()
+    video = next(videos, None)
+    for packet in carried.packets():
+        while video is not None and _seconds(video) <= _seconds(packet):
+            yield video
+            video = next(videos, None)
+        yield packet
+    if video is not None:
+        yield video
+    yield from videos
+
+
+def _seconds(packet: av.Packet[Any]) -> float:
+    assert packet.dts is not None
+    return float(packet.dts * packet.time_base)

@@ -1,0 +1,186 @@
+"""Containers: which one an output gets, and what each can hold. Pure."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import Literal, get_args
+
+from cluster.video.info import SourceInfo, StreamInfo
+from sr_core.errors import SpecError
+
+Container = Literal["mp4", "mov", "mkv", "webm"]
+
+MUXERS: dict[Container, str] = {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "webm": "webm"}
+
+# A source keeps its family; what is no container for files at rest goes to the nearest that is.
+_FAMILY: dict[str, Container] = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "mkv",
+    ".webm": "webm",
+    ".ts": "mp4",
+    ".m2ts": "mp4",
+    ".mts": "mp4",
+    ".flv": "mp4",
+    ".3gp": "mp4",
+    ".avi": "mkv",
+    ".mpg": "mkv",
+    ".mpeg": "mkv",
+}
+VIDEO_SUFFIXES = tuple(_FAMILY)
+
+# Only what players of the family know is carried there, not all that FFmpeg would write.
+_MP4_AUDIO = {"aac", "ac3", "eac3", "mp2", "mp3", "opus", "flac", "alac"}
+_PCM = {
+    "pcm_s16le",
+    "pcm_s24le",
+    "pcm_s32le",
+    "pcm_f32le",
+    "pcm_s16be",
+    "pcm_s24be",
+    "pcm_s32be",
+}
+_MOV_PCM = _PCM | {"pcm_alaw", "pcm_mulaw", "pcm_u8"}
+_MKV_AUDIO = _MP4_AUDIO | _PCM | {"pcm_u8", "vorbis", "dts", "truehd", "mlp", "tta", "wavpack"}
+_AUDIO: dict[Container, set[str]] = {
+    "mp4": _MP4_AUDIO,
+    "mov": _MP4_AUDIO - {"opus", "flac"} | _MOV_PCM,
+    "mkv": _MKV_AUDIO,
+    "webm": {"opus", "vorbis"},
+}
+_MKV_TEXT = {"subrip", "ass", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"}
+_SUBTITLES: dict[Container, set[str]] = {
+    "mp4": {"mov_text"},
+    "mov": {"mov_text"},
+    "mkv": _MKV_TEXT,
+    "webm": {"webvtt"},
+}
+_MP4_VIDEO = {"h264", "hevc", "mpeg4", "mjpeg", "mpeg2video"}
+_VIDEO: dict[Container, set[str]] = {
+    "mp4": _MP4_VIDEO | {"av1", "vp9"},
+    "mov": _MP4_VIDEO | {"prores"},
+    "mkv": _MP4_VIDEO | {"av1", "vp9", "vp8", "ffv1", "prores"},
+    "webm": {"vp8", "vp9", "av1"},
+}
+_COVERS: dict[Container, set[str]] = {
+    "mp4": {"mjpeg", "png"},
+    "mov": set(),  # the muxer writes none
+    "mkv": {"mjpeg", "png", "gif", "bmp", "tiff", "webp"},
+    "webm": set(),
+}
+
+
+_LEAST_TRACK_TIMESCALE = 10_000  # the muxer doubles a clock until it has so many ticks a second
+_INT32_MAX = (1 << 31) - 1
+
+
+def output_name(relative_path: str, container: Container | Literal["auto"]) -> str:
+    """Where the output of the source at `relative_path` lies: the same path with the container's suffix.
+
+    Raises:
+        SpecError: The suffix is none of `VIDEO_SUFFIXES`.
+    """
+    path = PurePosixPath(relative_path)
+    family = _FAMILY.get(path.suffix.lower())
+    if family is None:
+        raise SpecError(
+            "this is not a video that Framelift reads",
+            where=relative_path,
+            got=f"a name that ends in '{path.suffix}'",
+            expected=", ".join(VIDEO_SUFFIXES),
+        )
+    return str(path.with_suffix(f".{family if container == 'auto' else container}"))
+
+
+def container_of(name: str) -> Container:
+    """The container of an output that `output_name` named."""
+    suffix = PurePosixPath(name).suffix.lower().removeprefix(".")
+    for container in get_args(Container):
+        if suffix == container:
+            return container  # type: ignore[no-any-return]
+    raise SpecError("this is no output name", where=name, expected="a name in .mp4, .mov, .mkv or .webm")
+
+
+def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Which of the source's other streams go into `container`, ascending, and what must be told of them."""
+    carried: list[int] = []
+    told: list[str] = []
+    chapter_track = _chapter_track(info)
+    for stream in info.streams:
+        if (info.video and stream.index == info.video.stream_index) or stream.index == chapter_track:
+            continue
+        if can_hold(container, stream):
+            carried.append(stream.index)
+            told += _of_carried(info, stream, container)
+        else:
+            told.append(f"{_described(stream)} is dropped: {_why_not(stream, container)}")
+    return tuple(carried), tuple(told)
+
+
+def muxer_options(container: Container, time_base: Fraction) -> dict[str, str]:
+    """What FFmpeg's muxer is told, so that it writes the times of a video in `time_base` as they are.
+
+    The bytes then depend on the packets alone: no random identifiers, no dates, no versions.
+    """
+    options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+    if container in ("mp4", "mov"):
+        # The clock of edit lists: with FFmpeg's own of 1 ms, streams that do not start at 0 would move.
+        scale = time_base.denominator
+        while scale < _LEAST_TRACK_TIMESCALE:
+            scale *= 2
+        options["movie_timescale"] = str(min(scale, _INT32_MAX))
+    return options
+
+
+def can_hold(container: Container, stream: StreamInfo) -> bool:
+    """Whether `stream` can be copied into `container`."""
+    if stream.is_cover:
+        return stream.codec in _COVERS[container]
+    match stream.kind:
+        case "audio":
+            return stream.codec in _AUDIO[container]
+        case "subtitle":
+            return stream.codec in _SUBTITLES[container]
+        case "video":
+            return stream.codec in _VIDEO[container]
+        case "attachment":
+            return container == "mkv"
+        case "data":
+            return False
+
+
+def _chapter_track(info: SourceInfo) -> int | None:
+    """The track that holds the chapters' titles in mp4 and mov: written anew with the chapters."""
+    if "mov" not in info.format_name or not info.num_chapters:
+        return None
+    tracks = [s.index for s in info.streams if s.kind == "data" and s.codec in ("bin_data", "text")]
+    return tracks[0] if tracks else None
+
+
+def _of_carried(info: SourceInfo, stream: StreamInfo, container: Container) -> list[str]:
+    told = []
+    if stream.kind == "video" and not stream.is_cover:
+        told.append(f"{_described(stream)} is copied as it is, not upscaled")
+    if "mpegts" in info.format_name and stream.codec == "aac":
+        told.append(
+            f"{_described(stream)} loses its ADTS headers (filter aac_adtstoasc), as {container} asks"
+        )
+    if "mpegts" in info.format_name and stream.kind == "video":
+        told.append(f"{_described(stream)} has its start codes rewritten, as {container} asks")
+    return told
+
+
+def _described(stream: StreamInfo) -> str:
+    kind = "cover" if stream.is_cover else stream.kind
+    details = " ".join(text for text in (stream.codec, stream.language) if text)
+    return f"stream {stream.index} ({kind}{', ' if details else ''}{details})"
+
+
+def _why_not(stream: StreamInfo, container: Container) -> str:
+    if stream.kind == "data":
+        return "data streams are not carried"
+    if not stream.codec and stream.kind != "attachment":
+        return "its codec is not known"
+    return f"{container} cannot hold it"

@@ -1,0 +1,110 @@
+"""A source as PyAV sees it: opened with nothing but file formats allowed, and read on behind damage."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+
+from sr_core.errors import MediaError
+
+# Playlists and scripts are formats too, and could read any file or address: only containers are allowed.
+_FORMATS = "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,nut,mxf,gif,dv,rm,ivf,h264,hevc"
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_BUFFER_BYTES = 256 << 10
+# After an error a demuxer mostly goes on behind the damage; where it does not, it says the same for ever.
+_MAX_ERRORS_IN_A_ROW = 20
+_MAX_ERRORS_KEPT = 20
+
+
+class ErrorNotes:
+    """What decoders and demuxers said, each different thing once, and never more than a few of them."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+
+    def add(self, text: str) -> None:
+        """Notes `text`, unless it was noted before or there are enough of them."""
+        if len(self._texts) < _MAX_ERRORS_KEPT:
+            self._texts[text] = None
+
+    @property
+    def texts(self) -> list[str]:
+        """In the order of their first occurrence."""
+        return list(self._texts)
+
+
+def open_source(file: BinaryIO, name: str) -> InputContainer:
+    """Opens `file`, from its current content alone; whoever calls closes both.
+
+    Raises:
+        MediaError: It is no media file that can be read, with `name` as where.
+    """
+    file.seek(0)
+    try:
+        return av.open(
+            file, "r", container_options=_OPTIONS, metadata_errors="replace", buffer_size=_BUFFER_BYTES
+        )
+    except (av.FFmpegError, UnicodeError) as error:
+        raise MediaError(
+            "the file cannot be read as a video",
+            where=name,
+            got=reason(error),
+            expected="a complete mp4, mov, mkv, webm, ts, avi, mpg or flv file",
+            next_step="check that it is complete and plays",
+        ) from error
+
+
+def read_packets(
+    container: InputContainer, streams: Sequence[Any], notes: ErrorNotes
+) -> Iterator[av.Packet[Any]]:
+    """The packets with data of `streams` (never empty) from the current position on, also behind damage."""
+    num_errors = 0
+    while num_errors < _MAX_ERRORS_IN_A_ROW:
+        try:
+            for packet in container.demux(*streams):
+                if packet.size:
+                    num_errors = 0
+                    yield packet
+            return
+        except av.FFmpegError as error:
+            notes.add(f"reading: {reason(error)}")
+            num_errors += 1
+
+
+def only(container: InputContainer, streams: Sequence[Any]) -> None:
+    """Makes the demuxer skip what is not in `streams`, where it can without even reading it."""
+    wanted = {stream.index for stream in streams}
+    for stream in container.streams:
+        if stream.index not in wanted:
+            stream.discard = av.stream.Discard.all
+
+
+def codec_name(stream: Any) -> str:
+    """FFmpeg's name of the stream's codec; empty where no decoder knows it."""
+    if stream.codec_context is not None:
+        return str(stream.codec_context.codec.canonical_name)
+    return str(getattr(stream, "name", None) or "") if stream.type == "data" else ""
+
+
+def header_of(stream: Any) -> bytes:
+    """The header of a Matroska file that holds nothing but `stream`.
+
+    It says what PyAV has no getter for. Empty where Matroska cannot hold the codec.
+    """
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="matroska", options={"fflags": "+bitexact"}) as output:
+            output.add_stream_from_template(stream, opaque=True)
+            output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return b""
+    return file.getvalue()
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg says of `error`, without the names of Python's classes and files."""
+    return str(getattr(error, "strerror", None) or error)

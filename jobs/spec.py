@@ -1,0 +1,129 @@
+"""The job spec: what a person asks for. It composes the settings of the parts, and checks that they fit.
+
+Paths in a spec are relative to the current directory, as everywhere on a command line, and not to the spec's
+own folder: a spec that `ray job submit` unpacks elsewhere, or that is shared between folders, means the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from cluster.job import SETTINGS, EngineSettings, Job, ModelRef, Policies, SegmentSettings, VideoSettings
+from cluster.pool import WorkerRequest
+from cluster.retry import RetryPolicy
+from cluster.video.codecs import CODECS
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class RetriesSpec(RetryPolicy):
+    """What happens after a failure.
+
+    Attributes:
+        max_attempts: Tries of one task after which it is set aside.
+        again: Try again what earlier runs have set aside.
+    """
+
+    again: bool = False
+
+
+class UpscaleSpec(BaseModel):
+    """A job of `framelift upscale`: a folder or file of videos, and how they are to be upscaled.
+
+    Attributes:
+        input: A video file, or a folder of them, relative to the current directory.
+        output: The file or folder to write; folders mirror the tree of the input.
+        model: A name that `framelift models` lists, or the path of a weights file.
+        scale: Output size / input size; by default that of the model's weights, or 2.
+        height: Height of the outputs in pixels, in place of a scale.
+        video: How outputs are encoded.
+        engine: How networks run.
+        segments: How videos are cut for the workers.
+        workers: Who does the work.
+        retries: What happens after a failure.
+        policies: What to do with what is not plain.
+        overwrite: Replace outputs that were made with another spec.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    input: str = Field(min_length=1)
+    output: str = Field(min_length=1)
+    model: str = Field(default="lanczos", min_length=1)
+    scale: int | None = Field(default=None, ge=1, le=16)
+    height: int | None = Field(default=None, ge=16, le=32768)
+    video: VideoSettings = VideoSettings()
+    engine: EngineSettings = EngineSettings()
+    segments: SegmentSettings = SegmentSettings()
+    workers: WorkerRequest = WorkerRequest()
+    retries: RetriesSpec = RetriesSpec()
+    policies: Policies = Policies()
+    overwrite: bool = False
+
+    # Field validators rather than one for the whole: those run beside wrong fields too, so that a person
+    # gets all mistakes at once.
+    @field_validator("height")
+    @classmethod
+    def _instead_of_scale(cls, height: int | None, info: ValidationInfo) -> int | None:
+        if height is not None and info.data.get("scale") is not None:
+            raise _misfit(("height", "given beside a scale; give one of the two"))
+        return height
+
+    @field_validator("video")
+    @classmethod
+    def _codec_fits(cls, video: VideoSettings) -> VideoSettings:
+        misfits = tuple(_video_misfits(video))
+        if misfits:
+            raise _misfit(*misfits)
+        return video
+
+    @field_validator("workers")
+    @classmethod
+    def _device_fits(cls, workers: WorkerRequest) -> WorkerRequest:
+        if workers.device == "cpu" and workers.gpus:
+            raise _misfit(
+                ("workers.gpus", f"{workers.gpus:g} GPUs for each worker, but workers.device is cpu")
+            )
+        if workers.device == "cuda" and workers.gpus == 0:
+            raise _misfit(("workers.gpus", "no GPU for a worker, but workers.device is cuda"))
+        return workers
+
+    def job(self, model: ModelRef) -> Job:
+        """What is asked of every input, with the model that was found for `self.model`."""
+        return Job(
+            model=model,
+            scale=self.scale,
+            height=self.height,
+            video=self.video,
+            engine=self.engine,
+            segments=self.segments,
+            policies=self.policies,
+        )
+
+
+def _video_misfits(video: VideoSettings) -> Iterator[tuple[str, str]]:
+    """What cannot be encoded whatever the source is, as (key, problem)."""
+    codec = next((codec for codec in CODECS if codec.name == video.codec), None)
+    if codec is None:
+        return
+    if video.container != "auto" and video.container not in codec.containers:
+        fitting = ", ".join(codec.containers)
+        yield "video.container", f"got {video.container!r}, expected one of {fitting} for {codec.name}"
+    if video.preset is not None and video.preset not in codec.presets:
+        presets = f"one of {', '.join(codec.presets)}" if codec.presets else "none"
+        yield "video.preset", f"got {video.preset!r}, expected {presets} for {codec.name}"
+    lowest, highest = codec.quality_range
+    if isinstance(video.quality, float) and codec.name == "ffv1":
+        yield "video.quality", f"got {video.quality:g}, expected auto or lossless for {codec.name}"
+    elif isinstance(video.quality, float) and not lowest <= video.quality <= highest:
+        yield "video.quality", f"got {video.quality:g}, expected {lowest:g} to {highest:g} for {codec.name}"
+
+
+def _misfit(*misfits: tuple[str, str]) -> PydanticCustomError:
+    """An error of several keys together: (key, problem) of each."""
+    return PydanticCustomError(
+        "misfit", "{text}", {"misfits": misfits, "text": "; ".join(m[1] for m in misfits)}
+    )

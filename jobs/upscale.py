@@ -1,0 +1,76 @@
+"""`framelift upscale`, also as `python -m jobs.upscale job.yaml`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Callable
+
+from cluster.driver import Driver, Request
+from cluster.inputs import InputSet, find_inputs
+from cluster.pool import WorkerPool, WorkerRequest
+from cluster.report import JobReport, Snapshot
+from cluster.storage import open_storage
+from jobs.models import find_model
+from jobs.spec import UpscaleSpec
+from jobs.view import console, progress_view, show_summary
+
+
+def upscale(spec: UpscaleSpec) -> int:
+    """Upscales what `spec` asks for, and shows how far it is and how it went.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FrameliftError: Nothing ran, or the store or the workers ended it all.
+    """
+    inputs = find_inputs(spec.input, spec.output, spec.video.container)
+    with progress_view() as view:
+        report = _run(request_of(spec), inputs, spec.workers, view.update)
+    show_summary(report, f"{inputs.output_url}/{inputs.report_key}", console())
+    return report.exit_code
+
+
+def request_of(spec: UpscaleSpec) -> Request:
+    """What `spec` asks of the cluster, with its model found and checked."""
+    return Request(
+        job=spec.job(find_model(spec.model)),
+        retry=spec.retries,
+        overwrite=spec.overwrite,
+        again=spec.retries.again,
+    )
+
+
+def _run(
+    request: Request, inputs: InputSet, workers: WorkerRequest, on_snapshot: Callable[[Snapshot], None]
+) -> JobReport:
+    """The one call into the cluster."""
+
+    def make_pool() -> WorkerPool:
+        address = os.environ.get("RAY_ADDRESS")
+        if address is None:
+            _close_off_local_ray()
+        from cluster.actor import open_pool  # loading Ray takes a second, which only work is worth
+
+        return open_pool(workers, address)
+
+    return Driver(request, inputs, open_storage(inputs.output_url), make_pool, on_snapshot).run()
+
+
+def _close_off_local_ray() -> None:
+    """Lets nobody but this run's own processes call the Ray that it starts.
+
+    Ray would make a token and store it in the home folder, where it changes what other Rays of the user ask
+    for. Ours is made for this run and passed on to its processes alone. For a cluster both are the user's.
+    """
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    main(["upscale", *sys.argv[1:]])

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.plan
+import jobs.upscale
+from jobs.cli import FLAG_KEYS, error_block, main
+from jobs.schema import schema_text, spec_schema
+from jobs.spec import UpscaleSpec
+from sr_core.errors import FrameliftError, ModelError, OutputError, SpecError, StorageError, WorkerError
+
+ROOT = Path(jobs.upscale.__file__).parent.parent
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture
+def specs(monkeypatch: pytest.MonkeyPatch) -> list[UpscaleSpec]:
+    """What `upscale` was called with; nothing is run."""
+    found: list[UpscaleSpec] = []
+
+    def upscale(spec: UpscaleSpec) -> int:
+        found.append(spec)
+        return 3
+
+    monkeypatch.setattr(jobs.upscale, "upscale", upscale)
+    return found
+
+
+def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
+
+
+def test_help_answers_within_a_third_of_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        assert "upscale" in python("-c", "from jobs.cli import main; main(['--help'])").stdout
+        seconds.append(time.perf_counter() - start_s)
+    assert min(seconds) < 0.3
+
+
+def test_help_imports_nothing_big() -> None:
+    code = (
+        "import sys\nfrom jobs.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'ray', 'av', 'pydantic', 'numpy', 'rich', 'yaml'} & set(sys.modules)))"
+    )
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["upscale", "plan"])
+def test_every_flag_says_its_key_in_a_spec(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert [f"[{key}]" for key in FLAG_KEYS.values() if f"[{key}]" not in text] == []
+
+
+def test_every_flag_stands_for_a_key_that_there_is() -> None:
+    schema = spec_schema()
+    sections = {
+        name: schema["$defs"][key["$ref"].rpartition("/")[2]]
+        for name, key in schema["properties"].items()
+        if "$ref" in key
+    }
+    for key in FLAG_KEYS.values():
+        section, _, leaf = key.rpartition(".")
+        assert leaf in (sections[section] if section else schema)["properties"]
+
+
+def test_flags_become_a_spec(specs: list[UpscaleSpec]) -> None:
+    flags = "--model m.pth --scale 3 --workers 2 --device cpu --codec av1 --preset 6 --quality 20 "
+    flags += "--container mkv --precision bf16 --tile 128 --batch 4 --segment-seconds 5 --strict --overwrite "
+    assert run("upscale", "in", "out", *flags.split(), "--retry-failed") == 3
+    spec = specs[0]
+    assert (spec.input, spec.output, spec.model, spec.scale) == ("in", "out", "m.pth", 3)
+    video = spec.video
+    assert (video.codec, video.preset, video.quality, video.container) == ("av1", "6", 20, "mkv")
+    assert (spec.workers.count, spec.workers.device) == (2, "cpu")
+    assert (spec.engine.precision, spec.engine.tile_px, spec.engine.batch_size) == ("bf16", 128, 4)
+    assert (spec.segments.seconds, spec.policies.strict, spec.overwrite) == (5, True, True)
+    assert spec.retries.again
+
+
+def test_flags_beside_a_spec_file_replace_its_keys(specs: list[UpscaleSpec], tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("input: in\noutput: out\nheight: 720\noverwrite: true\npolicies: {strict: true}\n")
+    assert run("upscale", str(path), "--height", "1080", "--no-overwrite") == 3
+    assert (specs[0].height, specs[0].overwrite, specs[0].policies.strict) == (1080, False, True)
+
+
+def test_wrong_spec_exits_with_2_and_lists_all_mistakes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("input: in\noutput: out\nscael: 2\n")
+    assert run("upscale", str(path), "--codec", "h265") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "error: 2 mistakes, nothing was run",
+        f"  {path}:3: scael: unknown key; did you mean 'scale'?",
+        "  --codec: video.codec: got 'h265', expected one of auto, h264, hevc, av1, vp9, ffv1; "
+        "did you mean 'hevc'?",
+    ]
+
+
+@pytest.mark.parametrize("targets", [["in"], ["a", "b", "c"], ["job.yaml", "out"]])
+def test_targets_that_make_no_sense_exit_with_2(
+    targets: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("upscale", *targets) == 2
+    assert "an input and an output, or one job spec" in capsys.readouterr().err
+
+
+def test_unknown_flag_and_command_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("upscale", "a", "b", "--codex", "h264") == 2
+    assert run("upscal") == 2
+    assert "--codex" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SpecError("x"), 2),
+        (ModelError("x"), 2),
+        (StorageError("x"), 4),
+        (WorkerError("x"), 4),
+        (OutputError("x"), 4),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("x"), 4),
+    ],
+)
+def test_each_error_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def upscale(spec: UpscaleSpec) -> int:
+        raise error
+
+    monkeypatch.setattr(jobs.upscale, "upscale", upscale)
+    assert run("upscale", "in", "out") == code
+
+
+def test_unexpected_error_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs.upscale, "upscale", lambda spec: 1 // 0)
+    assert run("upscale", "in", "out") == 4
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert "ZeroDivisionError" in text
+
+
+def test_error_is_one_block_with_all_that_it_knows() -> None:
+    error = FrameliftError("it is wrong", where="a.mp4", got="b", expected="c", next_step="do d")
+    assert error_block(error) == "error: a.mp4: it is wrong\n  got: b\n  expected: c\n  next step: do d"
+
+
+def test_plan_takes_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[UpscaleSpec, dict[str, Any]]] = []
+
+    def plan(spec: UpscaleSpec, **options: Any) -> int:
+        called.append((spec, options))
+        return 0
+
+    monkeypatch.setattr(jobs.plan, "plan", plan)
+    assert run("plan", "in", "out", "--scale", "4", "--json") == 0
+    assert (called[0][0].scale, called[0][1]) == (4, {"as_json": True})
+
+
+def test_schema_and_models_and_sample_are_commands(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("schema") == 0
+    assert capsys.readouterr().out == schema_text()
+    assert run("models") == 0
+    assert "lanczos" in capsys.readouterr().out
+    assert run("sample", str(tmp_path)) == 0
+    assert (tmp_path / "sample.mp4").exists()
+
+
+def test_module_is_the_long_form_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("input: none\noutput: out\nfoo: 1\n")
+    done = python("-m", "jobs.upscale", "job.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "job.yaml:3: foo: unknown key" in done.stderr
+
+
+def test_no_flag_is_needed(specs: list[UpscaleSpec]) -> None:
+    run("upscale", "in", "out")
+    assert specs == [UpscaleSpec(input="in", output="out")]

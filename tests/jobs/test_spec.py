@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import jobs
+from cluster.job import EngineSettings, Job, ModelRef, Policies, SegmentSettings, VideoSettings
+from cluster.pool import WorkerRequest
+from cluster.retry import RetryPolicy
+from jobs.load import load_spec
+from jobs.schema import schema_text, spec_schema
+from jobs.spec import RetriesSpec, UpscaleSpec
+
+EXAMPLES = Path(jobs.__file__).parent / "examples"
+
+
+def test_job_holds_what_decides_bytes_and_nothing_of_the_machines() -> None:
+    spec = UpscaleSpec(
+        input="in",
+        output="out",
+        scale=3,
+        video=VideoSettings(codec="hevc"),
+        engine=EngineSettings(tile_px=64),
+        segments=SegmentSettings(seconds=4),
+        policies=Policies(strict=True),
+    )
+    elsewhere = spec.model_copy(update={"output": "other", "workers": WorkerRequest(count=7)})
+    model = ModelRef("lanczos")
+    assert spec.job(model) == elsewhere.job(model)
+    assert spec.job(model) == Job(model, 3, None, spec.video, spec.engine, spec.segments, spec.policies)
+
+
+def test_retries_of_a_spec_are_a_retry_policy() -> None:
+    assert isinstance(RetriesSpec(max_attempts=5), RetryPolicy)
+
+
+def test_unknown_keys_are_refused_in_python_too() -> None:
+    with pytest.raises(ValidationError, match="tile"):
+        UpscaleSpec.model_validate({"input": "a", "output": "b", "tile": 3})
+
+
+def test_example_spec_is_valid_and_names_every_key() -> None:
+    path = EXAMPLES / "upscale.yaml"
+    assert load_spec(path).model_copy(update={"scale": None}) == UpscaleSpec(input="clips", output="upscaled")
+    schema = spec_schema()
+    names = [name for part in (schema, *schema["$defs"].values()) for name in part["properties"]]
+    text = path.read_text()
+    assert [name for name in names if f"{name}:" not in text] == []
+
+
+def test_exported_schema_is_that_of_the_spec() -> None:
+    assert (EXAMPLES / "upscale.schema.json").read_text() == schema_text()
+
+
+def test_schema_describes_every_key() -> None:
+    schema = json.loads(schema_text())
+    parts = (schema, *schema["$defs"].values())
+    undescribed = [
+        name for part in parts for name, key in part["properties"].items() if not key.get("description")
+    ]
+    assert undescribed == ["seconds"]  # it is described with its section

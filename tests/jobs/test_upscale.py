@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+import jobs.upscale
+from cluster.driver import Request
+from cluster.inputs import InputSet
+from cluster.pool import WorkerRequest
+from cluster.report import FileOutcome, JobReport, Snapshot
+from jobs.models import find_model
+from jobs.sample import SAMPLE
+from jobs.spec import RetriesSpec, UpscaleSpec
+from jobs.upscale import request_of, upscale
+from sr_core.archs.compact import Compact, CompactConfig
+from sr_core.errors import ModelError, SpecError
+from tests.jobs.test_view import SNAPSHOT
+
+
+def spec(tmp_path: Path, output: str = "out") -> UpscaleSpec:
+    folder = tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    (folder / "clip.mp4").write_bytes(SAMPLE.read_bytes())
+    return UpscaleSpec(input=str(folder), output=str(tmp_path / output))
+
+
+def test_job_goes_to_the_cluster_once_and_its_report_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[Request, InputSet]] = []
+
+    def run(
+        request: Request, inputs: InputSet, workers: WorkerRequest, watch: Callable[[Snapshot], None]
+    ) -> JobReport:
+        seen.append((request, inputs))
+        watch(SNAPSHOT)
+        bad = FileOutcome("clip.mp4", "clip.mp4", "failed", reason="it is empty")
+        return JobReport("j", "r", 0.0, 1.0, (bad,))
+
+    monkeypatch.setattr(jobs.upscale, "_run", run)
+    assert upscale(spec(tmp_path)) == 3
+    assert [input_.source.key for input_ in seen[0][1].inputs] == ["clip.mp4"]
+    captured = capsys.readouterr()
+    assert "7/10 files" in captured.err
+    assert "it is empty" in captured.out
+    assert "report.json" in captured.out
+
+
+def test_output_inside_the_input_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(jobs.upscale, "_run")
+    with pytest.raises(SpecError, match="inside the input"):
+        upscale(spec(tmp_path, output="in/out"))
+
+
+def test_request_carries_retries_and_overwrite(tmp_path: Path) -> None:
+    asked = spec(tmp_path).model_copy(update={"overwrite": True, "retries": RetriesSpec(7, again=True)})
+    request = request_of(asked)
+    assert (request.overwrite, request.again, request.retry.max_attempts) == (True, True, 7)
+
+
+def test_models_by_name_have_no_weights() -> None:
+    model = find_model("bicubic")
+    assert (model.name, model.path, model.sha256) == ("bicubic", None, None)
+
+
+def test_models_by_file_have_an_absolute_path_and_the_hash_of_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "tiny.safetensors"
+    safetensors.torch.save_file(Compact(CompactConfig(num_feat=4, num_conv=1, scale=2)).state_dict(), weights)
+    model = find_model("tiny.safetensors")
+    assert model.path == str(weights)
+    assert model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_unknown_model_runs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="did you mean 'lanczos'"):
+        request_of(spec(tmp_path).model_copy(update={"model": "lanzcos"}))
