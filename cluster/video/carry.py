@@ -18,6 +18,7 @@ from cluster.video.source import ErrorNotes, codec_name, read_packets
 _MAX_WAITING = 256
 _EMPTY_TEXT = b"\0\0"  # a gap between subtitles in MP4, which the muxer writes itself
 _LEAST_ADTS_HEADER_BYTES = 7
+_PICTURE_KINDS = {"mjpeg": "jpeg"}  # others have one name as a codec and as a file
 
 # What a file says of itself, its writer or its bytes: not true of a new file.
 _OF_THE_FILE = {
@@ -96,8 +97,9 @@ class Carried:
         self._container = container
         streams: list[Any] = [source.streams[index] for index in indexes]
         self._covers = [stream for stream in streams if stream.disposition & Disposition.attached_pic]
-        self._attachments = [stream for stream in streams if stream.type == "attachment"]
-        still = {stream.index for stream in (*self._covers, *self._attachments)}
+        attachments = [stream for stream in streams if stream.type == "attachment"]
+        self._stills = sorted([*self._covers, *attachments], key=lambda stream: stream.index)
+        still = {stream.index for stream in self._stills}
         self.tracks = [stream for stream in streams if stream.index not in still]
         self._packets = read_packets(source, [*self._covers, *self.tracks], self.notes)
         self._cover_packets: dict[int, av.Packet[Any]] = {}
@@ -115,14 +117,15 @@ class Carried:
 
     def add_stills(self, output: OutputContainer) -> None:
         """Makes the counterparts of covers and attachments, which come after all tracks."""
-        for stream in self._attachments:
-            self._attach(output, stream, stream.data, "attachment", "application/octet-stream")
-        for stream in self._covers:
+        for stream in self._stills:
             packet = self._cover_packets.get(stream.index)
-            if packet is None:
+            if stream.type == "attachment":
+                self._attach(output, stream, stream.data, "attachment", "application/octet-stream")
+            elif packet is None:
                 self.notes.add(f"cover {stream.index} has no data")
             elif self._container == "mkv":
-                self._attach(output, stream, bytes(packet), "cover.jpg", "image/jpeg")
+                kind = _PICTURE_KINDS.get(codec_name(stream), codec_name(stream))
+                self._attach(output, stream, bytes(packet), f"cover.{kind}", f"image/{kind}")
             else:
                 self._outputs[stream.index] = _copy_of(output, stream, self._container)
                 self._digests[stream.index] = digest_of_attachment(stream.index, bytes(packet))
@@ -147,8 +150,8 @@ class Carried:
         for stream in self.tracks:
             maker = self._makers[stream.index]
             self._digests[stream.index] = maker.digest(stream.index, is_rewritten(stream))
-        order = [*self.tracks, *self._attachments, *self._covers]
-        return tuple(self._digests[stream.index] for stream in order if stream.index in self._digests)
+        order = [stream.index for stream in (*self.tracks, *self._stills)]
+        return tuple(self._digests[index] for index in order if index in self._digests)
 
     def _read_covers(self) -> None:
         """The demuxer gives covers before anything else."""

@@ -30,6 +30,7 @@ class Clip:
     time_base: Fraction = Fraction(1, 12800)
     pts: Sequence[int] = tuple(range(0, 30 * 512, 512))
     num_audio: int = 0
+    audio_codec: str = ""
     has_extras: bool = False
     full_range: bool = False
 
@@ -67,9 +68,13 @@ def write_clip(folder: Path, clip: Clip) -> Path:
         video.codec_context.thread_count = 1
         if clip.full_range:
             video.codec_context.color_range = 2
-        audio = [_add_audio(output, index) for index in range(clip.num_audio)]
+        audio = [_add_audio(output, index, clip.audio_codec) for index in range(clip.num_audio)]
         subtitles = _add_extras(output) if clip.has_extras else None
-        packets = [packet for number, pts in enumerate(clip.pts) for packet in video.encode(_frame(clip, number, pts))]
+        packets = [
+            packet
+            for number, pts in enumerate(clip.pts)
+            for packet in video.encode(_frame(clip, number, pts))
+        ]
         packets += video.encode(None)
         end_s = float((clip.pts[-1] + 1) * clip.time_base)
         for index, stream in enumerate(audio):
@@ -88,7 +93,7 @@ def png_bytes() -> bytes:
         stream = output.add_stream("png", rate=1)
         stream.width = stream.height = 16
         stream.pix_fmt = "rgb24"
-        output.mux(stream.encode(av.VideoFrame(16, 16, "rgb24")))
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((16, 16, 3), 90, np.uint8), "rgb24")))
         output.mux(stream.encode(None))
     return file.getvalue()
 
@@ -108,9 +113,9 @@ def _frame(clip: Clip, number: int, pts: int) -> av.VideoFrame:
     return frame
 
 
-def _add_audio(output, index: int):
+def _add_audio(output, index: int, codec: str):
     is_open = "matroska" in output.format.name or "webm" in output.format.name
-    codec = "libopus" if is_open else "mp2" if "mpegts" in output.format.name else "aac"
+    codec = codec or ("libopus" if is_open else "mp2" if "mpegts" in output.format.name else "aac")
     stream = output.add_stream(codec, rate=48_000, layout="mono")
     stream.metadata["language"] = ("eng", "deu")[index % 2]
     return stream
@@ -135,7 +140,13 @@ def _add_extras(output):
     output.set_chapters(
         [
             {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}},
-            {"id": 2, "start": 500, "end": 1200, "time_base": Fraction(1, 1000), "metadata": {"title": "two"}},
+            {
+                "id": 2,
+                "start": 500,
+                "end": 1200,
+                "time_base": Fraction(1, 1000),
+                "metadata": {"title": "two"},
+            },
         ]
     )
     if "matroska" not in output.format.name:
@@ -167,7 +178,11 @@ B_FRAMES = Clip("b_frames.mp4", options=X264_B)
 OPEN_GOP = Clip("open_gop.mkv", options=X264_OPEN, time_base=Fraction(1, 1000), pts=tuple(range(0, 1200, 40)))
 VFR = Clip("vfr.mp4", options=X264_B, time_base=Fraction(1, 90_000), pts=VFR_PTS)
 LATE_TS = Clip(
-    "late.ts", options=X264_B, time_base=Fraction(1, 90_000), pts=tuple(range(135_000, 243_000, 3600)), num_audio=1
+    "late.ts",
+    options=X264_B,
+    time_base=Fraction(1, 90_000),
+    pts=tuple(range(135_000, 243_000, 3600)),
+    num_audio=1,
 )
 WEBM = Clip(
     "plain.webm",
@@ -179,10 +194,23 @@ WEBM = Clip(
 )
 TEN_BIT = Clip("ten_bit.mp4", options=X264_B, pixel_format="yuv420p10le")
 FULL_CHROMA = Clip("full_chroma.mp4", options=X264_B, pixel_format="yuv444p")
-ODD = Clip("odd.mkv", encoder="ffv1", options={}, width=97, height=65, time_base=Fraction(1, 1000), pts=range(0, 600, 40))
+ODD = Clip(
+    "odd.mkv",
+    encoder="ffv1",
+    options={},
+    width=97,
+    height=65,
+    time_base=Fraction(1, 1000),
+    pts=range(0, 600, 40),
+)
 FULL_RANGE = Clip("full_range.mp4", full_range=True, pixel_format="yuv420p")
 MANY_STREAMS = Clip(
-    "many.mkv", options=X264_B, time_base=Fraction(1, 1000), pts=range(0, 1200, 40), num_audio=2, has_extras=True
+    "many.mkv",
+    options=X264_B,
+    time_base=Fraction(1, 1000),
+    pts=range(0, 1200, 40),
+    num_audio=2,
+    has_extras=True,
 )
 MP4_EXTRAS = Clip("extras.mp4", options=X264_B, num_audio=2, has_extras=True)
 CLIPS = (CFR, B_FRAMES, OPEN_GOP, VFR, LATE_TS, WEBM, TEN_BIT, FULL_CHROMA, ODD, MANY_STREAMS, MP4_EXTRAS)

@@ -97,7 +97,9 @@ def audio_file(codec: str, encoder: str) -> io.BytesIO:
     container = "mov" if codec.startswith("pcm_") else "matroska"
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(encoder, rate=48_000, layout="stereo")
-        resampler = av.AudioResampler(stream.codec_context.format, "stereo", 48_000, stream.codec_context.frame_size)
+        resampler = av.AudioResampler(
+            stream.codec_context.format, "stereo", 48_000, stream.codec_context.frame_size
+        )
         samples = np.random.default_rng(0).integers(-9000, 9000, (1, 2 * 9600)).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(samples, "s16", "stereo")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
@@ -138,7 +140,9 @@ def test_audio_that_the_table_allows_is_copied_unchanged(codec: str) -> None:
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_the_muxer_knows_every_codec_that_the_table_allows(container: Container) -> None:
     with av.open(io.BytesIO(), "w", format=MUXERS[container]) as output:
-        known = {av.Codec(name, mode).canonical_name for name in output.supported_codecs for mode in _modes(name)}
+        known = {
+            av.Codec(name, mode).canonical_name for name in output.supported_codecs for mode in _modes(name)
+        }
 
     for table in ("_AUDIO", "_SUBTITLES", "_VIDEO"):
         assert getattr(tables, table)[container] <= known, table

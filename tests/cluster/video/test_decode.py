@@ -33,7 +33,9 @@ def test_any_cut_gives_every_frame_exactly_once(clip: Clip, clip_path: PathOf) -
     video, pts = probed(path)
     with path.open("rb") as file, VideoReader(file, video, 1) as reader:
         whole = [content_of(frame) for frame in reader.frames(None, None)]
-        numbers = [number_of(np.frombuffer(planes[0], _dtype(clip)).reshape(clip.height, -1)) for _, planes in whole]
+        numbers = [
+            number_of(np.frombuffer(planes[0], _dtype(clip)).reshape(clip.height, -1)) for _, planes in whole
+        ]
         assert numbers == list(range(len(clip.pts)))
         assert [time for time, _ in whole] == pts
         for cut in [*pts[1:], pts[3] + 1]:

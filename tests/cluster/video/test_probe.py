@@ -9,7 +9,17 @@ import pytest
 
 from cluster.video.probe import probe
 from sr_core.errors import MediaError
-from tests.cluster.video.clips import CFR, CLIPS, FULL_RANGE, LATE_TS, MANY_STREAMS, MP4_EXTRAS, ODD, VFR, Clip
+from tests.cluster.video.clips import (
+    CFR,
+    CLIPS,
+    FULL_RANGE,
+    LATE_TS,
+    MANY_STREAMS,
+    MP4_EXTRAS,
+    ODD,
+    VFR,
+    Clip,
+)
 
 PathOf = Callable[[Clip], Path]
 
@@ -75,7 +85,9 @@ def test_chapters_of_mp4_are_counted(clip_path: PathOf) -> None:
         assert probe(file, "extras")[0].num_chapters == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 1000, b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"], ids=["empty", "junk", "list"])
+@pytest.mark.parametrize(
+    "content", [b"", b"junk" * 1000, b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"], ids=["empty", "junk", "list"]
+)
 def test_what_is_no_media_file_is_a_media_error(content: bytes) -> None:
     with pytest.raises(MediaError) as caught:
         probe(io.BytesIO(content), "holiday.mp4")
@@ -139,7 +151,10 @@ def test_repeated_times_are_a_problem_and_not_a_crash(tmp_path: Path) -> None:
 def _moov_first(path: Path, target: Path) -> bytes:
     import av
 
-    with av.open(str(path)) as source, av.open(str(target), "w", container_options={"movflags": "+faststart"}) as output:
+    with (
+        av.open(str(path)) as source,
+        av.open(str(target), "w", container_options={"movflags": "+faststart"}) as output,
+    ):
         stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
         for packet in source.demux(source.streams.video[0]):
             if packet.size:

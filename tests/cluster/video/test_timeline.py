@@ -47,7 +47,9 @@ def test_durations_fill_the_time_from_first_pts_to_end(pts: np.ndarray, last: in
 
 @given(
     st.lists(st.integers(-(2**50), 2**50), max_size=20),
-    st.sampled_from([Fraction(1, 1000), Fraction(1, 90_000), Fraction(1001, 24_000), Fraction(1, 705_600_000)]),
+    st.sampled_from(
+        [Fraction(1, 1000), Fraction(1, 90_000), Fraction(1001, 24_000), Fraction(1, 705_600_000)]
+    ),
     st.sampled_from([Fraction(1, 1000), Fraction(1, 16_000), Fraction(1, 90_000), Fraction(1, 10**9)]),
 )
 def test_rescaling_rounds_halves_away_from_zero(

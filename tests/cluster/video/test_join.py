@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from cluster.video.concat import join
+from cluster.video.timeline import rescale
+from cluster.video.verify import verify
+from sr_core.errors import OutputError
+from tests.cluster.video.clips import (
+    B_FRAMES,
+    CFR,
+    CLIPS,
+    FULL_RANGE,
+    LATE_TS,
+    MANY_STREAMS,
+    MP4_EXTRAS,
+    TEN_BIT,
+    VFR,
+    WEBM,
+    Clip,
+    number_of,
+    png_bytes,
+)
+from tests.cluster.video.joining import Joined, split_and_join, write_part
+from tests.cluster.video.test_encode import frames_at
+
+PathOf = Callable[[Clip], Path]
+
+
+def decoded(path: Path) -> tuple[list[Fraction], list[int]]:
+    """Times and numbers of the frames that PyAV's plain decoding gives."""
+    times, numbers = [], []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            times.append(frame.pts * frame.time_base)
+            numbers.append(number_of(luma_of(frame)))
+    return times, numbers
+
+
+def luma_of(frame: av.VideoFrame) -> np.ndarray:
+    plane = frame.planes[0]
+    dtype = np.dtype(np.uint16 if frame.format.components[0].bits > 8 else np.uint8)
+    strides = (plane.line_size, dtype.itemsize)
+    return np.ndarray((frame.height, frame.width), dtype, buffer=plane, strides=strides)
+
+
+def payloads(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
+    """Time and hash of every packet, by stream, without covers."""
+    found: dict[int, list[tuple[Fraction, bytes]]] = defaultdict(list)
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type in ("video", "audio", "subtitle")]
+        for packet in container.demux(streams):
+            if packet.size and packet.pts is not None:
+                digest = hashlib.sha256(bytes(packet)).digest()
+                found[packet.stream.index].append((packet.pts * packet.time_base, digest))
+    return found
+
+
+def verified(joined: Joined) -> tuple[str, ...]:
+    return verify(joined.path, joined.encode, joined.pts, joined.result)
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_the_same_frames_come_out_at_their_times(clip: Clip, clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(clip), tmp_path)
+
+    times, numbers = decoded(joined.path)
+    with av.open(str(joined.path)) as output:
+        clock = output.streams.video[0].time_base
+    expected = rescale(np.sort(joined.pts), joined.video.time_base, clock)
+    assert numbers == list(range(len(clip.pts)))
+    assert [time / clock for time in times] == expected.tolist()
+    assert verified(joined) == ()
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("clip", [VFR, LATE_TS], ids=lambda clip: clip.name)
+def test_times_survive_any_codec_and_container(
+    clip: Clip, codec: str, container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    joined = split_and_join(clip_path(clip), tmp_path, container, codec, num_parts=4)
+
+    times, numbers = decoded(joined.path)
+    source_times = [int(pts) * joined.video.time_base for pts in np.sort(joined.pts)]
+    tolerance = Fraction(1, 2000) if container == "mkv" else 0
+    assert numbers == list(range(len(clip.pts)))
+    assert max(abs(a - b) for a, b in zip(times, source_times, strict=True)) <= tolerance
+    verified(joined)
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("av1", "mp4"), ("av1", "webm"), ("vp9", "webm"), ("ffv1", "mkv")]
+)
+def test_other_codecs_join_as_well(codec: str, container: str, clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path, container, codec)
+
+    assert decoded(joined.path)[1] == list(range(len(VFR.pts)))
+    verified(joined)
+
+
+def test_as_many_parts_as_frames_make_the_same_film(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(B_FRAMES), tmp_path, num_parts=len(B_FRAMES.pts))
+
+    times, numbers = decoded(joined.path)
+    assert numbers == list(range(len(B_FRAMES.pts)))
+    assert times == [pts * B_FRAMES.time_base for pts in B_FRAMES.pts]
+
+
+@pytest.mark.parametrize("clip", [MANY_STREAMS, MP4_EXTRAS, LATE_TS, WEBM], ids=lambda clip: clip.name)
+def test_sound_and_subtitles_are_identical_and_in_time(clip: Clip, clip_path: PathOf, tmp_path: Path) -> None:
+    source = clip_path(clip)
+    joined = split_and_join(source, tmp_path)
+
+    before, after = payloads(source), payloads(joined.path)
+    video = joined.video.stream_index
+    assert before.keys() == after.keys()
+    for index in before.keys() - {video}:
+        assert [digest for _, digest in after[index]] == [digest for _, digest in before[index]]
+        shifts = [abs(a[0] - b[0]) for a, b in zip(after[index], before[index], strict=True)]
+        assert max(shifts) < Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("clip", [MANY_STREAMS, MP4_EXTRAS, WEBM, VFR], ids=lambda clip: clip.name)
+def test_two_joins_give_the_same_bytes(clip: Clip, clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(clip), tmp_path)
+    first = joined.path.read_bytes()
+
+    with clip_path(clip).open("rb") as source:
+        join(joined.parts, joined.packet_pts, joined.settings, source, "again", joined.path)
+
+    assert joined.path.read_bytes() == first
+
+
+def described(path: Path) -> dict[str, Any]:
+    with av.open(str(path)) as container:
+        return {
+            "kinds": [stream.type for stream in container.streams if stream.type != "data"],
+            "languages": [stream.metadata.get("language") for stream in container.streams.audio],
+            "dispositions": [
+                int(stream.disposition) for stream in container.streams if stream.type != "data"
+            ],
+            "title": {key.lower(): value for key, value in container.metadata.items()}.get("title"),
+            "chapters": [
+                (float(chapter["start"] * chapter["time_base"]), chapter["metadata"]["title"])
+                for chapter in container.chapters()
+            ],
+            "attachments": [stream.data for stream in container.streams if stream.type == "attachment"],
+        }
+
+
+@pytest.mark.parametrize("clip", [MANY_STREAMS, MP4_EXTRAS], ids=lambda clip: clip.name)
+def test_what_else_a_file_says_is_carried(clip: Clip, clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(clip), tmp_path)
+
+    before, after = described(clip_path(clip)), described(joined.path)
+    assert after == before
+    assert before["chapters"] == [(0.0, "one"), (0.5, "two")]
+
+
+def test_covers_go_from_matroska_to_mp4(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(MANY_STREAMS), tmp_path, "mp4")
+
+    with av.open(str(joined.path)) as output:
+        covers = [stream for stream in output.streams.video if int(stream.disposition) & 1024]
+        packets = [bytes(packet) for packet in output.demux(covers) if packet.size]
+    assert packets == [png_bytes()]
+    verified(joined)
+
+
+def test_covers_go_from_mp4_to_matroska(clip_path: PathOf, tmp_path: Path) -> None:
+    there = split_and_join(clip_path(MANY_STREAMS), tmp_path, "mp4")
+    back = split_and_join(there.path, tmp_path, "mkv")
+
+    with av.open(str(back.path)) as output:
+        cover = next(stream for stream in output.streams.video if int(stream.disposition) & 1024)
+        assert cover.codec_context.name == "png"
+        assert cover.metadata["MIMETYPE" if "MIMETYPE" in cover.metadata else "mimetype"] == "image/png"
+    verified(back)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "mov"])
+def test_aac_from_transport_streams_loses_nothing_but_its_headers(
+    container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    clip = replace(LATE_TS, name="adts.ts", audio_codec="aac")
+    joined = split_and_join(clip_path(clip), tmp_path, container)
+
+    assert joined.result.carried[0].num_packets
+    verified(joined)
+    with av.open(str(joined.path)) as output, av.open(str(clip_path(clip))) as source:
+        decoded_sound = [
+            b"".join(bytes(frame.planes[0]) for frame in file.decode(audio=0)) for file in (output, source)
+        ]
+    assert decoded_sound[0] == decoded_sound[1]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_further_video_streams_are_copied(
+    suffix: str, container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    double = tmp_path / f"double.{suffix}"
+    with av.open(str(clip_path(B_FRAMES))) as source, av.open(str(double), "w") as output:
+        streams = [output.add_stream_from_template(source.streams.video[0], opaque=True) for _ in range(2)]
+        for packet in source.demux(video=0):
+            for stream in streams if packet.size else ():
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.is_keyframe, copy.duration = packet.is_keyframe, packet.duration
+                copy.stream = stream
+                output.mux(copy)
+
+    joined = split_and_join(double, tmp_path, container)
+
+    verified(joined)
+    with av.open(str(joined.path)) as output:
+        numbers = [number_of(luma_of(frame)) for frame in output.decode(output.streams.video[1])]
+    assert numbers == list(range(len(B_FRAMES.pts)))
+
+
+def test_the_display_matrix_is_carried(clip_path: PathOf, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.mp4"
+    with av.open(str(clip_path(CFR))) as source, av.open(str(turned), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        stream.set_display_rotation(90, hflip=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+
+    for container in ("mp4", "mkv"):
+        joined = split_and_join(turned, tmp_path, container)
+        assert joined.video.display_matrix is not None
+        with av.open(str(joined.path)) as output:
+            frame = next(output.decode(video=0))
+        matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        assert tuple(matrix.tolist()) == joined.video.display_matrix
+
+
+@pytest.mark.parametrize(("clip", "codec"), [(FULL_RANGE, "h264"), (TEN_BIT, "hevc"), (FULL_RANGE, "av1")])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_tags_of_the_plan_stand_in_the_output(
+    clip: Clip, codec: str, container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    joined = split_and_join(clip_path(clip), tmp_path, container, codec)
+
+    with av.open(str(joined.path)) as output:
+        context = output.streams.video[0].codec_context
+        found = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
+        assert output.streams.video[0].average_rate == 25
+        if codec == "hevc" and container == "mp4":
+            assert context.codec_tag == "hvc1"
+    color = joined.encode.color
+    assert found == (color.primaries, color.transfer, color.matrix, 2 if color.full_range else 1)
+
+
+def test_edit_lists_are_followed(clip_path: PathOf, tmp_path: Path) -> None:
+    """A cut without encoding leaves packets in the file that are decoded but not displayed."""
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(clip_path(B_FRAMES))) as source, av.open(str(cut), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - 4 * 512, packet.dts - 4 * 512
+                packet.stream = stream
+                output.mux(packet)
+    numbers = decoded(cut)[1]
+
+    joined = split_and_join(cut, tmp_path)
+
+    assert joined.video.num_frames == len(numbers) < len(B_FRAMES.pts)
+    assert joined.video.promised_num_frames is None
+    assert decoded(joined.path)[1] == numbers
+    verified(joined)
+
+
+def test_a_source_of_another_clock_is_told_by_the_parts_alone(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    moved = [pts + 90_000 for pts in joined.packet_pts]
+
+    with clip_path(VFR).open("rb") as source:
+        join(joined.parts, moved, joined.settings, source, "moved", joined.path)
+
+    assert decoded(joined.path)[0] == [Fraction(pts + 90_000, 90_000) for pts in VFR.pts]
+
+
+def rejoined(joined: Joined, source: Path) -> None:
+    with source.open("rb") as file:
+        join(joined.parts, joined.packet_pts, joined.settings, file, "again", joined.path)
+
+
+def test_parts_that_were_encoded_in_another_way_are_refused(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    other = replace(joined.encode, options=(("preset", "slow"), ("crf", "30")))
+    times = sorted(joined.packet_pts[1].tolist())
+    joined.packet_pts[1][:] = write_part(joined.parts[1], other, frames_at(times, 96, 64))
+
+    with pytest.raises(OutputError, match="another way") as caught:
+        rejoined(joined, clip_path(VFR))
+
+    assert caught.value.where == str(joined.parts[1])
+    assert not joined.path.exists()
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_part_that_is_not_what_its_receipt_says_is_refused(
+    change: int, clip_path: PathOf, tmp_path: Path
+) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    pts = joined.packet_pts[2]
+    joined.packet_pts[2] = pts[:-1] if change < 0 else np.append(pts, pts.max() + 1)
+
+    with pytest.raises(OutputError, match="receipt"):
+        rejoined(joined, clip_path(VFR))
+
+    assert not joined.path.exists()
+
+
+def test_a_part_that_is_gone_is_an_output_error(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    joined.parts[1].unlink()
+
+    with pytest.raises(OutputError, match="cannot be read"):
+        rejoined(joined, clip_path(VFR))
+
+
+def test_verifying_finds_a_frame_at_another_time(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    pts = joined.pts.copy()
+    pts[7] += 1
+
+    with pytest.raises(OutputError, match="time of frame"):
+        verify(joined.path, joined.encode, pts, joined.result)
+
+
+def test_verifying_finds_missing_frames_and_wrong_sizes(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+
+    with pytest.raises(OutputError, match="number of frames"):
+        verify(joined.path, joined.encode, joined.pts[:-1], joined.result)
+    with pytest.raises(OutputError, match="size"):
+        verify(joined.path, replace(joined.encode, width=98), joined.pts, joined.result)
+
+
+def test_verifying_finds_other_sound(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(MP4_EXTRAS), tmp_path)
+    first, second = joined.result.carried
+    swapped = (replace(first, sha256=second.sha256), second)
+
+    with pytest.raises(OutputError, match="copy of stream"):
+        verify(joined.path, joined.encode, joined.pts, replace(joined.result, carried=swapped))
+    with pytest.raises(OutputError, match="streams"):
+        verify(joined.path, joined.encode, joined.pts, replace(joined.result, carried=(first,)))
+
+
+def test_verifying_finds_a_file_that_broke_off(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(MANY_STREAMS), tmp_path)
+    content = joined.path.read_bytes()
+    joined.path.write_bytes(content[: len(content) * 2 // 3])
+
+    with pytest.raises(OutputError):
+        verified(joined)
