@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Literal
@@ -27,7 +28,16 @@ from cluster.pool import (
 from cluster.tasks import Progress, Task, TaskResult
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
+_CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and receipts are small
+
+# glibc keeps freed tables of long films unless large blocks are mapped on their own; threads that wait for
+# each other while spinning take the cores from the decoder and the encoder; SVT-AV1 writes to stderr.
+_WORKER_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "SVT_LOG": "1",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +66,8 @@ def open_pool(request: WorkerRequest, address: str | None) -> WorkerPool:
 
 
 def _connect(request: WorkerRequest, address: str | None) -> None:
+    if address is not None:
+        _refuse_deaf_address(address)
     try:
         ray.init(
             address=address or "local",
@@ -65,12 +77,32 @@ def _connect(request: WorkerRequest, address: str | None) -> None:
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
+    except ValueError as error:
+        raise SpecError(
+            "this is no address of a Ray cluster", where="RAY_ADDRESS", got=address or ""
+        ) from error
     except ConnectionError as error:
         raise WorkerError(
             "there is no Ray cluster that answers",
             where=address or "this machine",
             got=_first_line(error),
             next_step="check the address, or leave it out to run on this machine",
+        ) from error
+
+
+def _refuse_deaf_address(address: str) -> None:
+    """Raises `WorkerError` where nobody listens: Ray itself would try for more than a minute."""
+    host, colon, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if not colon or not port.isdigit():  # as `auto`, which Ray resolves
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise WorkerError(
+            "there is no Ray cluster that answers",
+            where=address,
+            got=str(error),
+            next_step="check RAY_ADDRESS, or unset it to run on this machine",
         ) from error
 
 
@@ -102,6 +134,7 @@ class RayExecutor:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         )(_WorkerActor)
         self._names = count()
         self._actors: dict[str, Any] = {}
@@ -121,16 +154,20 @@ class RayExecutor:
 
     def kill(self, worker: str) -> None:
         """See `Executor.kill`."""
-        ray.kill(self._actors.pop(worker))
         self._waiting = {ref: name for ref, name in self._waiting.items() if name != worker}
+        with contextlib.suppress(RayError):  # it is gone already
+            ray.kill(self._actors.pop(worker))
 
     def wait(self, timeout_s: float) -> list[WorkerEvent]:
         """See `Executor.wait`."""
         if not self._waiting:
             return []
         waiting = list(self._waiting)
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
-        more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        try:
+            ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
+            more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        except RayError as error:
+            raise WorkerError("the Ray cluster does not answer any more", got=_first_line(error)) from error
         return [self._event(found) for found in dict.fromkeys([*ready, *more])]
 
     def close(self) -> None:
@@ -157,8 +194,7 @@ class RayExecutor:
         return event
 
     def _lost(self, worker: str, error: RayError) -> WorkerLost:
-        with contextlib.suppress(RayError):
-            self.kill(worker)
+        self.kill(worker)
         preempted = isinstance(error, RayActorError) and error.preempted
         what = "its node was taken away" if preempted else "the worker's process died"
         return WorkerLost(worker, WorkerError(what, where=worker, got=_first_line(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,12 @@ import numpy as np
 
 from cluster.manifest import Manifest
 from cluster.report import MissingRange
-from cluster.storage import Storage, open_storage
+from cluster.storage import MissingObjectError, Storage, open_storage
 from cluster.tasks import AssembleTask, MissingParts, OutputReceipt, SegmentReceipt
 from cluster.video.concat import JoinSettings, join
 from cluster.video.timeline import PtsArray
 from cluster.video.verify import verify
-from sr_core.errors import MediaError, SpecError
+from sr_core.errors import MediaError, SourceChanged, SpecError, StorageError
 
 _MAX_ERRORS = 20
 _BLOCK_BYTES = 1 << 20
@@ -28,6 +29,8 @@ class _Sums:
     """What the receipts of a video's segments add up to. Receipts themselves are not kept."""
 
     num_frames: int = 0
+    part_bytes: int = 0
+    psnr_db: float | None = None
     missing: list[MissingRange] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -35,6 +38,8 @@ class _Sums:
 
     def add(self, receipt: SegmentReceipt) -> None:
         self.num_frames += receipt.num_frames
+        self.part_bytes += receipt.size_bytes
+        self.psnr_db = min((db for db in (self.psnr_db, receipt.psnr_db) if db is not None), default=None)
         self.missing.extend(receipt.missing)
         self.errors.extend(receipt.errors[: max(0, _MAX_ERRORS - len(self.errors))])
         self.told.extend(told for told in receipt.told if told not in self.told)
@@ -54,14 +59,14 @@ def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingPar
         StorageError: The output could not be stored.
     """
     manifest, treatment = Manifest(storage), task.video.treatment
-    missing = [s.key for s in task.video.segments if not _is_whole(s.key, storage, manifest)]
-    if missing:
-        # Another driver may have published the output and deleted the parts meanwhile.
-        return manifest.output(treatment.output_key) or _take_back(missing, manifest)
+    if not all(_is_whole(segment.key, storage, manifest) for segment in task.video.segments):
+        return _without_parts(task, storage, manifest)
     path = storage.scratch_dir() / f"{task.attempt}.{treatment.container}"
     try:
         sums = _join(task, storage, manifest, path)
         receipt = _publish(task, storage, manifest, path, sums)
+    except MissingObjectError:
+        return _without_parts(task, storage, manifest)
     finally:
         path.unlink(missing_ok=True)
     for segment in task.video.segments:
@@ -79,15 +84,31 @@ def _is_whole(segment_key: str, storage: Storage, manifest: Manifest) -> bool:
     info = storage.head(key)
     if info is None or info.size_bytes != receipt.size_bytes:
         return False
-    with storage.open(key, info.version) as part:
-        return _digest(part) == receipt.sha256
+    try:
+        with storage.open(key, info.version) as part:
+            return _digest(part) == receipt.sha256
+    except SourceChanged:  # gone meanwhile
+        return False
 
 
-def _take_back(segment_keys: list[str], manifest: Manifest) -> MissingParts:
-    for key in segment_keys:
+def _without_parts(task: AssembleTask, storage: Storage, manifest: Manifest) -> OutputReceipt | MissingParts:
+    """The output's receipt, where another driver has published it and deleted the parts meanwhile.
+
+    Else takes back the receipts of the segments whose parts are not what they say.
+    """
+    published = manifest.output(task.output_key)
+    if published is not None and _is_there(published, storage):
+        return published
+    missing = [s.key for s in task.video.segments if not _is_whole(s.key, storage, manifest)]
+    for key in missing:
         manifest.take_back(key)
         manifest.delete_parts(key)
-    return MissingParts(tuple(segment_keys))
+    return MissingParts(tuple(missing))
+
+
+def _is_there(receipt: OutputReceipt, storage: Storage) -> bool:
+    info = storage.head(receipt.output)
+    return info is not None and info.size_bytes == receipt.size_bytes
 
 
 def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) -> _Sums:
@@ -95,13 +116,15 @@ def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) 
     treatment, sums, parts = task.video.treatment, _Sums(), list[tuple[str, PtsArray]]()
     for segment in task.video.segments:
         receipt = manifest.receipt(segment.key)
-        assert receipt is not None, "receipts were looked at just before"
+        if receipt is None:
+            raise MissingObjectError("a receipt is gone", where=segment.key)
         sums.add(receipt)
         if receipt.num_frames:
             key = manifest.part_key(receipt.key, receipt.part_name)
             parts.append((key, np.array(receipt.packet_pts, dtype=np.int64)))
     if not parts:
         raise MediaError("nothing of this video decodes", where=treatment.input.source.key)
+    _check_space(sums.part_bytes, path.parent)
     packet_pts = [pts for _, pts in parts]
     source = treatment.input.source
     with open_storage(source.store_url).open(source.key, source.version) as file:
@@ -110,6 +133,19 @@ def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) 
     not_kept = verify(path, treatment.encode, np.concatenate(packet_pts), joined)
     sums.told.extend((*joined.told, *not_kept))
     return sums
+
+
+def _check_space(num_bytes: int, folder: Path) -> None:
+    """Raises `StorageError` where an output of so many bytes does not fit."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < num_bytes:
+        raise StorageError(
+            "there is no room for the output",
+            where=str(folder),
+            got=f"{free_bytes / 1e6:.0f} MB free",
+            expected=f"{num_bytes / 1e6:.0f} MB",
+            next_step="free some disk space and run the same command again; what is done stays done",
+        )
 
 
 def _files(parts: list[tuple[str, PtsArray]], storage: Storage) -> Iterator[Path]:
@@ -141,6 +177,7 @@ def _publish(
         missing=tuple(sums.missing),
         errors=tuple(sums.errors),
         told=(*treatment.told, *sums.told),
+        psnr_db=sums.psnr_db,
         seconds=sums.seconds,
     )
     _refuse_to_replace(task, storage, receipt)

@@ -31,14 +31,16 @@ from cluster.tasks import (
     SegmentReceipt,
     SegmentTask,
     Task,
+    input_of,
 )
-from sr_core.errors import FrameliftError, MediaError, SpecError, WorkerError
+from sr_core.errors import FrameliftError, SpecError, StorageError, WorkerError
 
 _log = logging.getLogger(__name__)
 
 _WAIT_S = 1.0
 _HEARTBEAT_S = 5.0
 _FILES_AHEAD_PER_WORKER = 2
+_SCRATCH_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,20 @@ class Driver:
             StorageError: The store cannot be used at all.
         """
         unfinished = self._sort_out()
-        if unfinished:
-            self._work(unfinished)
+        try:
+            if unfinished:
+                self._work(unfinished)
+        except BaseException:
+            self._tell("stopped", 0, force=True)
+            raise
         report = self._report()
         self._storage.put(self._inputs.report_key, report.to_json())
         return report
 
     def _sort_out(self) -> Sequence[Input]:
         """The inputs that need work; the others are noted as skipped."""
-        self._survey = self._manifest.survey()
+        self._storage.sweep_scratch(_SCRATCH_AGE_S)
+        self._survey = self._manifest.survey(i.output_name for i in self._inputs.inputs)
         plan = self._manifest.plan(self._request.job)
         unfinished, finished = sort_out(self._request, self._inputs, self._survey, plan)
         for input_, key in finished.items():
@@ -144,7 +151,7 @@ class Driver:
         try:
             plan = self._fixed_plan(pool)
             probes = [ProbeTask(plan, i, self._survey.outputs.get(i.output_name)) for i in unfinished]
-            schedule = Schedule(probes, num_files_ahead=1 + _FILES_AHEAD_PER_WORKER * pool.num_workers)
+            schedule = Schedule(probes, num_files_ahead=1 + _FILES_AHEAD_PER_WORKER * pool.num_wanted)
             self._drive(pool, schedule)
         except WorkerError as error:
             self._stopped = str(error)
@@ -213,6 +220,8 @@ class Driver:
         key = video.treatment.output_key
         committed = self._survey.committed(key)
         file = _File(video, {s.key for s in video.segments} - committed, [])
+        if key in self._survey.finished:  # but its output is gone
+            self._manifest.forget_outputs(video.treatment.input.output_name)
         self._files[key] = file
         self._tally.add_plan(len(video.segments), video.treatment.video.num_frames)
         tasks = []
@@ -236,10 +245,13 @@ class Driver:
         if self._request.again:
             self._manifest.forget_failures(task.id, attempts)
             return False
-        self._failures[task.id] = self._manifest.failures(task.id, attempts)
-        if not self._request.retry.is_quarantined(self._failures[task.id]):
+        failures = self._manifest.failures(task.id, attempts)
+        if not self._request.retry.is_quarantined(failures):
+            self._failures[task.id] = failures
             return False
-        self._set_aside(task, file, self._failures[task.id][-1].error())
+        error = failures[-1].error()
+        error.next_step = "it was set aside by an earlier run: --retry-failed tries it again"
+        self._set_aside(task, file, error)
         return True
 
     def _set_aside(self, task: SegmentTask, file: _File, error: FrameliftError) -> None:
@@ -283,18 +295,21 @@ class Driver:
             told=receipt.told,
             missing=receipt.missing,
             num_frames=receipt.num_frames,
+            psnr_db=receipt.psnr_db,
             seconds=file.seconds,
         )
         self._end(file.video.treatment.input, outcome)
         schedule.file_ended(task.output_key)
 
     def _decide(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
+        if task.output_key not in self._files and not isinstance(task, ProbeTask):
+            return  # the file failed while this was tried
         failure = FailureRecord.of(error, attempt=self._attempt(), worker=worker, time_s=time.time())
         failures = [*self._failures.get(task.id, []), failure]
         self._failures[task.id] = failures
         decision = self._request.retry.decide(failures)
         _log.warning("task %s failed on %s, %s: %s", task.id, worker, decision.value, error)
-        if not (isinstance(task, ProbeTask) and isinstance(error, MediaError)):  # cheap to find out again
+        if not isinstance(error, StorageError):  # that is nothing against the task
             self._manifest.put_failure(task, failure)
         match decision:
             case Decision.STOP:
@@ -306,7 +321,7 @@ class Driver:
                 self._set_aside(task, self._files[task.output_key], error)
                 self._join_if_ready(self._files[task.output_key], task.plan, schedule)
             case _:
-                self._fail(_input_of(task), task.output_key, error, schedule)
+                self._fail(input_of(task), task.output_key, error, schedule)
 
     def _next_attempt(self, task: Task) -> Task:
         return task if isinstance(task, ProbeTask) else replace(task, attempt=self._attempt())
@@ -332,6 +347,7 @@ class Driver:
             started_s=self._started_s,
             seconds=time.time() - self._started_s,
             outcomes=tuple(self._outcomes[i.source.key] for i in self._inputs.inputs),
+            ignored=self._inputs.ignored,
             stopped=self._stopped,
         )
         self._tell("stopped" if self._stopped else "finished", 0, force=True)
@@ -345,7 +361,10 @@ class Driver:
         self._on_snapshot(snapshot)
         if force or snapshot.updated_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = snapshot.updated_s + _HEARTBEAT_S
-            self._manifest.put_snapshot(snapshot)
+            try:
+                self._manifest.put_snapshot(snapshot)
+            except StorageError as error:
+                _log.warning("the heartbeat could not be stored: %s", error)
 
     def _snapshot(self, state: SnapshotState, num_workers: int, current: Sequence[Task]) -> Snapshot:
         tally, states = self._tally, Counter(outcome.state for outcome in self._outcomes.values())
@@ -371,7 +390,7 @@ class Driver:
             eta_s=self._eta_s(rate, done),
             slowest_stage=tally.slowest_stage,
             num_workers=num_workers,
-            current=tuple(dict.fromkeys(_input_of(task).source.key for task in current)),
+            current=tuple(dict.fromkeys(input_of(task).source.key for task in current)),
         )
 
     def _eta_s(self, frames_per_second: float, num_frames_done: int) -> float | None:
@@ -379,12 +398,10 @@ class Driver:
         tally = self._tally
         if not frames_per_second or not tally.num_files_probed:
             return None
-        ended = len(self._outcomes) - sum(outcome.state != "skipped" for outcome in self._outcomes.values())
-        num_unknown = len(self._inputs.inputs) - ended - tally.num_files_probed
+        num_skipped = sum(outcome.state == "skipped" for outcome in self._outcomes.values())
+        num_unknown = max(0, len(self._inputs.inputs) - num_skipped - tally.num_files_probed)
         num_left = tally.num_frames - num_frames_done
-        return (
-            num_left + max(0, num_unknown) * tally.num_frames / tally.num_files_probed
-        ) / frames_per_second
+        return (num_left + num_unknown * tally.num_frames / tally.num_files_probed) / frames_per_second
 
 
 def sort_out(
@@ -415,13 +432,3 @@ def sort_out(
             next_step="choose another output folder, or --overwrite to replace them",
         )
     return unfinished, finished
-
-
-def _input_of(task: Task) -> Input:
-    match task:
-        case ProbeTask():
-            return task.input
-        case SegmentTask():
-            return task.treatment.input
-        case AssembleTask():
-            return task.video.treatment.input

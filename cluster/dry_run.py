@@ -42,7 +42,9 @@ def dry_run(request: Request, inputs: InputSet, settings: WorkerSettings) -> Dry
     """
     manifest = Manifest(open_storage(inputs.output_url))
     known = manifest.plan(request.job)
-    unfinished, finished = sort_out(request, inputs, manifest.survey(), known)
+    unfinished, finished = sort_out(
+        request, inputs, manifest.survey(i.output_name for i in inputs.inputs), known
+    )
     worker = Worker("cuda" if settings.num_gpus else "cpu", max(1, round(settings.num_cpus)))
     plan = known or JobPlan(request.job, fix_settings(request.job, worker.device_class))
     videos: list[VideoPlan] = []
@@ -53,7 +55,9 @@ def dry_run(request: Request, inputs: InputSet, settings: WorkerSettings) -> Dry
                 videos.append(told)
             elif isinstance(told, FrameliftError):
                 failed.append((input_, told))
-    return DryRun(tuple(videos), tuple(finished), tuple(failed), _estimate(worker, plan, videos, settings))
+    found = _estimate(worker, plan, videos, settings)
+    worker.close()
+    return DryRun(tuple(videos), tuple(finished), tuple(failed), found)
 
 
 def _estimate(
@@ -63,5 +67,8 @@ def _estimate(
     if not videos:
         return None
     largest = max(videos, key=lambda video: video.treatment.num_output_pixels).treatment
-    seconds = worker.calibrate(plan, largest)
+    try:
+        seconds = worker.calibrate(plan, largest)
+    except FrameliftError:  # the job will tell of it
+        return None
     return estimate(largest, seconds, videos, settings.num_workers, worker.device_class.kind)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from cluster.job import Container
 from cluster.plan import Input, SourceRef
 from cluster.storage import ObjectInfo, Storage, open_storage
-from cluster.video.containers import MUXERS, VIDEO_SUFFIXES, output_name
+from cluster.video.containers import VIDEO_SUFFIXES, container_of, output_name
 from sr_core.errors import SpecError
 
 STATE_FOLDER = ".framelift"
@@ -41,24 +41,29 @@ def find_inputs(source: str, output: str, container: Container) -> InputSet:
     Raises:
         SpecError: There is no video, two inputs would write one output, or outputs would land among inputs.
     """
-    source_path, output_path = Path(source).absolute(), Path(output).absolute()
-    if source_path.is_file():
-        return _one_file(source_path, output_path, container)
-    if not source_path.is_dir():
+    try:
+        source_path, output_path = Path(source).resolve(), Path(output).resolve()
+        if source_path.is_file():
+            return _one_file(source_path, output_path, container)
+        if source_path.is_dir():
+            return _folder(source_path, output_path, container)
+    except OSError as error:
         raise SpecError(
-            "there is no such file or folder", where=source, next_step="check the path of the input"
-        )
-    return _folder(source_path, output_path, container)
+            "this path cannot be used", where=str(error.filename), got=error.strerror or str(error)
+        ) from error
+    raise SpecError("there is no such file or folder", where=source, next_step="check the path of the input")
 
 
 def _one_file(source: Path, output: Path, container: Container) -> InputSet:
     store = open_storage(str(source.parent))
     info = store.head(source.name)
     assert info is not None, "the caller saw that it is a file"
-    if output.suffix.lower().lstrip(".") in MUXERS and not output.is_dir():
+    if output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir():
         folder, name = output.parent, output.name
+        container_of(name)  # refuses what is read but not written, as .avi
         _refuse_two_containers(output, container)
     else:
+        _refuse_file(output)
         folder, name = output, output_name(source.name, container)
     inputs = (Input(_reference(store, info), name),)
     _refuse_overwritten_sources(inputs, source.parent, folder)
@@ -66,10 +71,7 @@ def _one_file(source: Path, output: Path, container: Container) -> InputSet:
 
 
 def _folder(source: Path, output: Path, container: Container) -> InputSet:
-    if output.suffix.lower().lstrip(".") in MUXERS and not output.is_dir():
-        raise SpecError(
-            "a folder cannot become one file", where=str(output), next_step="give a folder as the output"
-        )
+    _refuse_file(output)
     if output == source or source in output.parents:
         raise SpecError(
             "the output lies inside the input, and would become an input itself",
@@ -79,6 +81,7 @@ def _folder(source: Path, output: Path, container: Container) -> InputSet:
         )
     store = open_storage(str(source))
     objects = [info for info in store.list() if not _is_hidden(info.key)]
+    _refuse_names(info.key for info in objects if _is_video(info.key))
     videos = [info for info in objects if _is_video(info.key)]
     inputs = tuple(Input(_reference(store, info), output_name(info.key, container)) for info in videos)
     if not inputs:
@@ -92,6 +95,24 @@ def _folder(source: Path, output: Path, container: Container) -> InputSet:
     _refuse_overwritten_sources(inputs, source, output)
     ignored = tuple(info.key for info in objects if not _is_video(info.key))
     return InputSet(str(output), "report.json", inputs, ignored)
+
+
+def _refuse_file(output: Path) -> None:
+    is_named_as_file = output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir()
+    if output.is_file() or is_named_as_file:
+        raise SpecError(
+            "this output must be a folder", where=str(output), next_step="give the name of a folder"
+        )
+
+
+def _refuse_names(keys: Iterable[str]) -> None:
+    wrong = [repr(key) for key in keys if not _is_text(key)]
+    if wrong:
+        raise SpecError(
+            f"{len(wrong)} names are not valid UTF-8, and could not be written into any report",
+            got=", ".join(wrong[:3]),
+            next_step="rename them",
+        )
 
 
 def _refuse_two_containers(output: Path, container: Container) -> None:
@@ -120,10 +141,11 @@ def _refuse_shared_outputs(inputs: Iterable[Input]) -> None:
 
 
 def _refuse_overwritten_sources(inputs: Iterable[Input], source: Path, output: Path) -> None:
+    sources = {(source / input_.source.key).resolve() for input_ in inputs}
     for input_ in inputs:
-        if source / input_.source.key == output / input_.output_name:
+        if (output / input_.output_name).resolve() in sources:
             raise SpecError(
-                "the output would replace its own source",
+                "the output would replace a source",
                 where=str(output / input_.output_name),
                 next_step="choose another output",
             )
@@ -135,6 +157,15 @@ def _reference(store: Storage, info: ObjectInfo) -> SourceRef:
 
 def _is_hidden(key: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(key).parts)
+
+
+def _is_text(key: str) -> bool:
+    """Whether a name can be written down: on Linux, names are bytes of any kind."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_video(key: str) -> bool:

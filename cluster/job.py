@@ -25,7 +25,7 @@ class VideoSettings:
 
     Attributes:
         codec: `auto` takes the container's usual one: hevc above 8 bit, else h264; av1 in WebM.
-        preset: The encoder's own preset name or number; None takes Framelift's default for the codec.
+        preset: `ultrafast` to `placebo` for every codec, or the encoder's own number; None takes the default.
         quality: Constant quality in the encoder's own unit (CRF: lower is better), or `lossless`.
         container: `auto` keeps the source's family.
     """

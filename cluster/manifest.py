@@ -16,7 +16,7 @@ segment keys begin with their output's key, and output keys with a hash of the o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -44,10 +44,10 @@ _SNAPSHOT = TypeAdapter(Snapshot)
 
 @dataclass
 class Survey:
-    """What there is, from one listing.
+    """What there is, from one listing of the state and a look at each output's name.
 
     Attributes:
-        outputs: What stands outside the state folder, by name.
+        outputs: What stands under the names that were asked for.
         finished: Output keys that have a receipt.
         planned: Output keys of videos that were begun and are not finished.
         receipts: Segment keys that have a receipt, by output key.
@@ -79,10 +79,8 @@ class Survey:
                 self.parts[_output_key(segment_key)].add(segment_key)
             case [".framelift", "failures", task_id, name]:
                 self.failures[task_id].append(_stem(name))
-            case [".framelift", *_]:
-                pass
             case _:
-                self.outputs[info.key] = info
+                pass
 
 
 class Manifest:
@@ -119,10 +117,11 @@ class Manifest:
             if video is not None:
                 yield video
 
-    def survey(self) -> Survey:
-        """What there is now."""
-        survey = Survey()
-        for info in self._storage.list():
+    def survey(self, output_names: Iterable[str]) -> Survey:
+        """What there is now of the state, and under `output_names`."""
+        heads = ((name, self._storage.head(name)) for name in output_names)
+        survey = Survey({name: info for name, info in heads if info is not None})
+        for info in self._storage.list(f"{_ROOT}/"):
             survey.note(info)
         return survey
 

@@ -15,7 +15,7 @@ from cluster.video.codecs import EncodeSettings, choose_encode, limited_to_avx2,
 from cluster.video.containers import Container, carried_streams, container_of
 from cluster.video.info import ColorTags, SourceInfo, VideoInfo
 from cluster.video.pixels import pixel_format
-from cluster.video.tags import assume_color
+from cluster.video.tags import assume_color, dropped_side_data
 from cluster.video.timeline import Timeline
 from sr_core.errors import MediaError, SpecError
 
@@ -237,6 +237,7 @@ def plan_video(
         carried=carried,
         told=(
             *color_told,
+            *dropped_side_data(video),
             *carry_told,
             *not_kept(encode, container),
             *_scale_told(video, height, width, scale),

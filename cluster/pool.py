@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -207,7 +208,13 @@ class WorkerPool:
         self._starting: set[str] = set()
         self._tasks: dict[str, Task | None] = {}
         self._num_losses_in_a_row = 0
+        self._last_loss = ""
         self._gone: list[str] = []
+
+    @property
+    def num_wanted(self) -> int:
+        """Workers that there are to be."""
+        return self._settings.num_workers
 
     @property
     def num_workers(self) -> int:
@@ -225,19 +232,18 @@ class WorkerPool:
         Raises:
             WorkerError: No worker was there in time.
         """
-        self._top_up()
-        waited_s = 0.0
+        deadline_s = time.monotonic() + self._settings.start_timeout_s
         while self._admitted is None:
-            if waited_s >= self._settings.start_timeout_s:
+            if time.monotonic() > deadline_s:
                 raise WorkerError(
                     "no worker could be started in time",
-                    got=f"none after {waited_s:g} s",
+                    got=self._last_loss or f"none after {self._settings.start_timeout_s:g} s",
                     expected=f"{self._settings.num_workers} workers of {self._settings.num_cpus:g} CPUs and "
                     f"{self._settings.num_gpus:g} GPUs each",
                     next_step="ask for fewer CPUs or GPUs per worker, or for what the cluster has",
                 )
+            self._top_up()
             self._take_in(self._executor.wait(1.0))
-            waited_s += 1.0
         return self._admitted
 
     def admit_only(self, device_class: DeviceClass) -> None:
@@ -327,6 +333,7 @@ class WorkerPool:
 
     def _count_loss(self, error: WorkerError) -> None:
         self._num_losses_in_a_row += 1
+        self._last_loss = str(error)
         if self._num_losses_in_a_row > _MAX_LOSSES_IN_A_ROW:
             raise WorkerError(
                 f"{self._num_losses_in_a_row} workers were lost one after the other",
@@ -347,6 +354,8 @@ class _InlineWorker(Protocol):
     device_class: DeviceClass
 
     def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]: ...
+
+    def close(self) -> None: ...
 
 
 class InlineExecutor:
@@ -388,6 +397,8 @@ class InlineExecutor:
     def close(self) -> None:
         """See `Executor.close`."""
         self._running.clear()
+        for worker in self._workers.values():
+            worker.close()
         self._workers.clear()
 
 

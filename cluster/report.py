@@ -36,7 +36,9 @@ class FileOutcome:
         reason: Why it failed or is damaged; empty otherwise.
         told: What the user must know: policies that applied, assumptions, what was dropped.
         num_frames: In the output.
-        seconds: Of worker time that the output took, over all its segments.
+        psnr_db: Of sampled output frames, scaled down, against their source, luma; the lowest. It says
+            whether the output shows what the source does, not how good it is. None where it was not measured.
+        seconds: Of worker time that the output took in this run, over all its segments.
     """
 
     source: str
@@ -46,6 +48,7 @@ class FileOutcome:
     told: tuple[str, ...] = ()
     missing: tuple[MissingRange, ...] = ()
     num_frames: int = 0
+    psnr_db: float | None = None
     seconds: float = 0.0
 
 
@@ -54,6 +57,7 @@ class JobReport:
     """How a job went: the content of `report.json`.
 
     Attributes:
+        ignored: Files of the input folder that are no videos by their names.
         stopped: Why the whole job stopped early; empty if it ran to its end.
     """
 
@@ -62,6 +66,7 @@ class JobReport:
     started_s: float
     seconds: float
     outcomes: tuple[FileOutcome, ...]
+    ignored: tuple[str, ...] = ()
     stopped: str = ""
 
     @property

@@ -73,7 +73,7 @@ class _Watch:
     def note(self, lr_frame: DecodedFrame, sr_planes: FramePlanes) -> None:
         """Counts a frame, and compares one in a while with its source."""
         if len(self.frame_pts) % _CHECKED_FRAMES == 0:
-            self.psnrs_db.append(_psnr_db(lr_frame.planes[0], sr_planes[0], self.peak))
+            self.psnrs_db += _psnr_db(lr_frame.planes[0], sr_planes[0], self.peak)
         self.frame_pts.append(lr_frame.pts)
         self.num_corrupt += lr_frame.is_corrupt
 
@@ -262,14 +262,15 @@ def _ranges(missing_pts: Sequence[int], treatment: Treatment) -> tuple[MissingRa
     )
 
 
-def _psnr_db(lr_luma: npt.NDArray[Any], sr_luma: npt.NDArray[Any], peak: int) -> float:
-    """Of an output frame, scaled down by area where the scale is whole, against its source."""
+def _psnr_db(lr_luma: npt.NDArray[Any], sr_luma: npt.NDArray[Any], peak: int) -> list[float]:
+    """Of an output frame, scaled down by area, against its source; nothing where the scale is not whole."""
     height, width = lr_luma.shape
     down, across = sr_luma.shape[0] // height, sr_luma.shape[1] // width
-    cropped = sr_luma[: height * down, : width * across].astype(np.float32)
-    small = cropped.reshape(height, down, width, across).mean(axis=(1, 3))
+    if sr_luma.shape != (height * down, width * across):
+        return []
+    small = sr_luma.astype(np.float32).reshape(height, down, width, across).mean(axis=(1, 3))
     error = float(np.mean((small - lr_luma.astype(np.float32)) ** 2))
-    return 100.0 if error == 0 else min(100.0, 10 * math.log10(peak**2 / error))
+    return [100.0 if error == 0 else min(100.0, 10 * math.log10(peak**2 / error))]
 
 
 def _sha256(path: Path) -> str:

@@ -53,9 +53,9 @@ def read_status(storage: Storage) -> JobStatus:
     snapshots = manifest.snapshots()
     if not snapshots:
         return JobStatus(None, ())
-    job_id, survey = snapshots[-1].job_id, manifest.survey()
+    job_id, survey = snapshots[-1].job_id, manifest.survey(())
     receipts = (manifest.output(key) for key in survey.finished)
-    ended = [_of_receipt(r) for r in receipts if r and r.job_id == job_id and r.output in survey.outputs]
+    ended = [_of_receipt(r) for r in receipts if r and r.job_id == job_id and storage.head(r.output)]
     begun = [_of_plan(video, manifest, survey) for video in manifest.videos(job_id)]
     return JobStatus(snapshots[-1], tuple(sorted([*ended, *begun], key=lambda file: file.name)))
 

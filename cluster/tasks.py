@@ -72,6 +72,17 @@ class AssembleTask:
 Task = ProbeTask | SegmentTask | AssembleTask
 
 
+def input_of(task: Task) -> Input:
+    """The input that a task works on."""
+    match task:
+        case ProbeTask():
+            return task.input
+        case SegmentTask():
+            return task.treatment.input
+        case AssembleTask():
+            return task.video.treatment.input
+
+
 @dataclass(frozen=True)
 class SegmentReceipt:
     """Proof that one segment is stored.
@@ -109,6 +120,7 @@ class OutputReceipt:
         damage: What the source promised and does not hold; empty if nothing.
         missing: Ranges of the source that did not decode.
         errors: What the decoder said.
+        psnr_db: The lowest of the segments'.
         seconds: Busy time of all stages over all segments.
     """
 
@@ -124,6 +136,7 @@ class OutputReceipt:
     missing: tuple[MissingRange, ...]
     errors: tuple[str, ...]
     told: tuple[str, ...]
+    psnr_db: float | None
     seconds: float
 
     @property

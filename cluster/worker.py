@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import torch
 
@@ -18,11 +18,12 @@ from cluster.estimate import calibrate
 from cluster.plan import DeviceClass, JobPlan, SourceRef, Treatment, VideoPlan, plan_video
 from cluster.segment import upscale_segment
 from cluster.storage import open_storage
-from cluster.tasks import AssembleTask, ProbeTask, Progress, SegmentTask, Task, TaskResult
+from cluster.storage.local import DISK_ERRNOS, storage_error
+from cluster.tasks import AssembleTask, ProbeTask, Progress, SegmentTask, Task, TaskResult, input_of
 from cluster.video.decode import VideoReader
 from cluster.video.encode import check_encoder
 from cluster.video.probe import probe
-from sr_core.errors import FrameliftError, ModelError, OutputError, WorkerError
+from sr_core.errors import FrameliftError, MediaError, ModelError, OutputError, WorkerError
 from sr_core.model import Model, load_model
 from sr_core.upscale import PRECISIONS, Upscaler
 
@@ -41,7 +42,11 @@ class Worker:
         torch.set_num_threads(num_threads)
         self.device_class = _device_class(device)
         self._models: dict[tuple[str, int | None], Model] = {}
-        self._reader: tuple[tuple[SourceRef, int], VideoReader] | None = None
+        self._reader: tuple[tuple[SourceRef, int], BinaryIO, VideoReader] | None = None
+
+    def close(self) -> None:
+        """Gives back what is open."""
+        self._close_reader()
 
     def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]:
         """Runs a task; the last item is its result, or the error that ended it."""
@@ -49,6 +54,8 @@ class Worker:
             yield from self._run(task)
         except FrameliftError as error:
             yield error
+        except OSError as error:
+            yield _of_os_error(error, task)
         except MemoryError as error:
             yield WorkerError("this machine ran out of memory", got=str(error))
         except torch.OutOfMemoryError as error:
@@ -131,13 +138,22 @@ class Worker:
             self._close_reader()
             source = treatment.input.source
             file = open_storage(source.store_url).open(source.key, source.version)
-            self._reader = (key, VideoReader(file, treatment.video, num_threads))
-        return self._reader[1]
+            self._reader = (key, file, VideoReader(file, treatment.video, num_threads, source.key))
+        return self._reader[2]
 
     def _close_reader(self) -> None:
         if self._reader is not None:
-            self._reader[1].close()
+            _, file, reader = self._reader
+            reader.close()
+            file.close()
             self._reader = None
+
+
+def _of_os_error(error: OSError, task: Task) -> FrameliftError:
+    """Whose fault an error of the operating system is: a disk that is full, or else a source that fails."""
+    if error.errno in DISK_ERRNOS or isinstance(task, AssembleTask):
+        return storage_error(error, str(error.filename or "scratch"))
+    return MediaError("it cannot be read", where=input_of(task).source.key, got=error.strerror or str(error))
 
 
 def _device_class(device: Literal["cpu", "cuda"]) -> DeviceClass:

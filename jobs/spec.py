@@ -87,6 +87,10 @@ class UpscaleSpec(BaseModel):
             raise _misfit(
                 ("workers.gpus", f"{workers.gpus:g} GPUs for each worker, but workers.device is cpu")
             )
+        if workers.gpus and workers.gpus > 1 and workers.gpus != int(workers.gpus):
+            raise _misfit(
+                ("workers.gpus", f"got {workers.gpus:g}, expected a part of one GPU, or whole ones")
+            )
         if workers.device == "cuda" and workers.gpus == 0:
             raise _misfit(("workers.gpus", "no GPU for a worker, but workers.device is cuda"))
         return workers
@@ -112,9 +116,9 @@ def _video_misfits(video: VideoSettings) -> Iterator[tuple[str, str]]:
     if video.container != "auto" and video.container not in codec.containers:
         fitting = ", ".join(codec.containers)
         yield "video.container", f"got {video.container!r}, expected one of {fitting} for {codec.name}"
-    if video.preset is not None and video.preset not in codec.presets:
-        presets = f"one of {', '.join(codec.presets)}" if codec.presets else "none"
-        yield "video.preset", f"got {video.preset!r}, expected {presets} for {codec.name}"
+    if codec.own_preset(video.preset) is None:
+        presets = ", ".join(dict.fromkeys([*codec.presets, *codec.efforts]))
+        yield "video.preset", f"got {video.preset!r}, expected one of {presets} for {codec.name}"
     lowest, highest = codec.quality_range
     if isinstance(video.quality, float) and codec.name == "ffv1":
         yield "video.quality", f"got {video.quality:g}, expected auto or lossless for {codec.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 
@@ -49,14 +50,21 @@ def _run(
     """The one call into the cluster."""
 
     def make_pool() -> WorkerPool:
-        address = os.environ.get("RAY_ADDRESS")
+        address = os.environ.get("RAY_ADDRESS") or None
         if address is None:
             _close_off_local_ray()
         from cluster.actor import open_pool  # loading Ray takes a second, which only work is worth
 
-        return open_pool(workers, address)
+        pool = open_pool(workers, address)
+        signal.signal(signal.SIGTERM, _interrupt)  # which Ray took for itself
+        return pool
 
     return Driver(request, inputs, open_storage(inputs.output_url), make_pool, on_snapshot).run()
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Ends the run as Ctrl-C does: in order, with its state kept."""
+    raise KeyboardInterrupt
 
 
 def _close_off_local_ray() -> None:

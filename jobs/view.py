@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter
@@ -43,19 +44,41 @@ def progress_view(stream: TextIO | None = None) -> ProgressView:
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LogView(stream)
 
 
+class _Warnings(logging.Handler):
+    """Shows what goes wrong on the way, above the picture or between the lines."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def __enter__(self) -> None:
+        logging.getLogger("cluster").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("cluster").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        self._show(f"{when} {record.levelname.lower()}: {clean(record.getMessage())}")
+
+
 class LiveView:
     """One picture of the job that is drawn again and again in its place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._warnings = _Warnings(lambda line: console.print(Text(line)))
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._warnings.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._warnings.__exit__()
         self._live.stop()
 
     def update(self, snapshot: Snapshot) -> None:
@@ -72,13 +95,16 @@ class LogView:
         self._latest: Snapshot | None = None
         self._shown: Snapshot | None = None
         self._next_s = clock()
+        self._warnings = _Warnings(lambda line: print(line, file=stream, flush=True))
 
     def __enter__(self) -> Self:
+        self._warnings.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._warnings.__exit__()
         if self._latest is not None and self._latest is not self._shown:
             self._show(self._latest)
 
@@ -183,6 +209,10 @@ def show_summary(report: JobReport, report_place: str, to: Console) -> None:
         to.print(_bad_table(bad))
     for line in told_lines(report.outcomes):
         to.print(Text(f"note: {line}"))
+    if report.ignored:
+        names = ", ".join(clean(name) for name in report.ignored[:5])
+        more = ", ..." if len(report.ignored) > 5 else ""
+        to.print(Text(f"note: not looked at, as they are no videos by their names: {names}{more}"))
     if report.stopped:
         to.print(Text(f"stopped: {clean(report.stopped)}", style="bold red"))
     to.print(Text(totals_text(report)))

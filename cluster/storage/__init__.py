@@ -1,9 +1,9 @@
 """Stores of objects: where sources are read and where state and outputs are written."""
 
-from cluster.storage.base import ObjectInfo, Storage
+from cluster.storage.base import MissingObjectError, ObjectInfo, Storage
 from cluster.storage.local import LocalStorage
 
-__all__ = ["LocalStorage", "ObjectInfo", "Storage", "open_storage"]
+__all__ = ["LocalStorage", "MissingObjectError", "ObjectInfo", "Storage", "open_storage"]
 
 
 def open_storage(url: str) -> Storage:

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sr_core.errors import StorageError
+
+
+class MissingObjectError(StorageError):
+    """There is no such object, or it has gone meanwhile."""
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -47,7 +53,7 @@ class Storage(Protocol):
 
         Raises:
             SourceChanged: The object is gone or is not at that version any more.
-            MediaError: It is there, but may not be read.
+            MediaError: It is there, but cannot be read.
         """
 
     def put(self, key: str, content: bytes) -> ObjectInfo:
@@ -63,7 +69,7 @@ class Storage(Protocol):
         """The object as a local file, to be read only, while the `with` block lasts.
 
         Raises:
-            StorageError: There is no such object.
+            MissingObjectError: There is no such object.
         """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -74,3 +80,6 @@ class Storage(Protocol):
 
     def scratch_dir(self) -> Path:
         """A local folder for files on their way into this store, made if needed."""
+
+    def sweep_scratch(self, age_s: float) -> None:
+        """Removes files in `scratch_dir` that nobody has written to for so long: of processes that died."""

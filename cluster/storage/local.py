@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from cluster.storage.base import ObjectInfo
+from cluster.storage.base import MissingObjectError, ObjectInfo
 from sr_core.errors import MediaError, SourceChanged, StorageError
+
+_log = logging.getLogger(__name__)
 
 # Objects on their way lie here, so that a crash leaves nothing that could be taken for an object.
 _SCRATCH = ".framelift/scratch"
+# The disk is full or cannot be written at all, which no other segment would change.
+DISK_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 _UNAVAILABLE = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN}
 _NEXT_STEPS = {
     errno.ENOSPC: "free some disk space and run the same command again; what is done stays done",
@@ -45,7 +51,7 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _storage_error(error, key) from error
+            raise storage_error(error, key) from error
         return _object_info(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def get(self, key: str) -> bytes | None:
@@ -55,7 +61,7 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _storage_error(error, key) from error
+            raise storage_error(error, key) from error
 
     def open(self, key: str, version: str) -> BinaryIO:
         """See `Storage.open`."""
@@ -63,12 +69,10 @@ class LocalStorage:
             file = self._path(key).open("rb")
         except FileNotFoundError as error:
             raise SourceChanged("the file is gone", where=key, next_step="put it back") from error
-        except PermissionError as error:
-            raise MediaError(
-                "the file may not be read", where=key, next_step="give this user the right"
-            ) from error
         except OSError as error:
-            raise _storage_error(error, key) from error
+            next_step = _NEXT_STEPS.get(error.errno or 0, "")
+            got = error.strerror or str(error)
+            raise MediaError("the file cannot be read", where=key, got=got, next_step=next_step) from error
         found = _object_info(key, os.fstat(file.fileno())).version
         if found != version:
             file.close()
@@ -97,7 +101,7 @@ class LocalStorage:
     def as_file(self, key: str) -> Iterator[Path]:
         """See `Storage.as_file`. It is the object itself."""
         if self.head(key) is None:
-            raise StorageError("there is no such object", where=key)
+            raise MissingObjectError("there is no such object", where=key)
         yield self._path(key)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -117,7 +121,7 @@ class LocalStorage:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise _storage_error(error, key) from error
+            raise storage_error(error, key) from error
         with contextlib.suppress(OSError):  # not empty, or somebody else's
             for folder in path.parents:
                 if folder == self._root:
@@ -130,8 +134,15 @@ class LocalStorage:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _storage_error(error, str(folder)) from error
+            raise storage_error(error, str(folder)) from error
         return folder
+
+    def sweep_scratch(self, age_s: float) -> None:
+        """See `Storage.sweep_scratch`."""
+        for path in self.scratch_dir().iterdir():
+            with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+                if time.time() - path.stat().st_mtime > age_s:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
@@ -153,11 +164,9 @@ class LocalStorage:
         try:
             yield temporary
             _fsync(temporary)
-            _make_folder(path.parent)
-            temporary.replace(path)
-            _fsync(path.parent)
+            _move(temporary, path)
         except OSError as error:
-            raise _storage_error(error, key) from error
+            raise storage_error(error, key) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -167,8 +176,11 @@ def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
         entries = sorted(os.scandir(folder), key=_listing_name)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except PermissionError:
+        _log.warning("%s may not be read: nothing in it is seen", folder)
+        return
     except OSError as error:
-        raise _storage_error(error, str(folder)) from error
+        raise storage_error(error, str(folder)) from error
     for entry in entries:
         path = Path(entry.path)
         if path == leave_out:
@@ -188,6 +200,20 @@ def _object_info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
 
 
+def _move(temporary: Path, path: Path) -> None:
+    """Gives a file its name, durably, in a folder that another process may just be removing as empty."""
+    for is_last_try in [*[False] * 20, True]:
+        try:
+            _make_folder(path.parent)
+            temporary.replace(path)
+            _fsync(path.parent)
+        except FileNotFoundError:
+            if is_last_try or not temporary.exists():
+                raise
+        else:
+            return
+
+
 def _make_folder(folder: Path) -> None:
     """Makes `folder` and its parents, each made durable in the one above it."""
     if folder.is_dir():
@@ -205,7 +231,8 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _storage_error(error: OSError, where: str) -> StorageError:
+def storage_error(error: OSError, where: str) -> StorageError:
+    """An error of the operating system as one of the store."""
     return StorageError(
         error.strerror or str(error),
         where=where,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cluster.storage.base import ObjectInfo
-from sr_core.errors import SourceChanged, StorageError
+from cluster.storage.base import MissingObjectError, ObjectInfo
+from sr_core.errors import SourceChanged
 
 
 class MemoryStorage:
@@ -64,7 +64,7 @@ class MemoryStorage:
         """See `Storage.as_file`."""
         content = self.get(key)
         if content is None:
-            raise StorageError("there is no such object", where=key)
+            raise MissingObjectError("there is no such object", where=key)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "object"
             path.write_bytes(content)
@@ -83,3 +83,6 @@ class MemoryStorage:
     def scratch_dir(self) -> Path:
         """See `Storage.scratch_dir`."""
         return Path(tempfile.gettempdir())
+
+    def sweep_scratch(self, age_s: float) -> None:
+        """See `Storage.sweep_scratch`. The folder is not this store's own."""

@@ -6,14 +6,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
+from cluster.video import spool
 from cluster.video.containers import Container
-from cluster.video.source import ErrorNotes, codec_name, read_packets
+from cluster.video.source import ErrorNotes, codec_name, only, read_packets
 
 _MAX_WAITING = 256
 _EMPTY_TEXT = b"\0\0"  # a gap between subtitles in MP4, which the muxer writes itself
@@ -89,31 +90,45 @@ def is_rewritten(stream: Any) -> bool:
 
 
 class Carried:
-    """The carried streams of one source, and their counterparts in one output."""
+    """The carried streams of one source, and their counterparts in one output.
 
-    def __init__(self, source: InputContainer, indexes: Sequence[int], container: Container) -> None:
-        """Reads the covers, which lie at the front; the other packets come from `packets`."""
+    Attributes:
+        tracks: The source's streams that are carried, less covers and attachments.
+        num_packets: Of all tracks.
+        notes: What was wrong in the source.
+    """
+
+    def __init__(
+        self, source: InputContainer, indexes: Sequence[int], container: Container, spool_file: BinaryIO
+    ) -> None:
+        """Reads all packets of `source` that are carried; what is no cover goes to `spool_file`.
+
+        Args:
+            source: May be closed when the counterparts were added.
+            indexes: Of the streams that are carried.
+            container: Of the output.
+            spool_file: An empty file to write and to read.
+        """
         self.notes = ErrorNotes()
+        self.num_packets = 0
+        self._spool = spool_file
         self._container = container
         streams: list[Any] = [source.streams[index] for index in indexes]
         self._covers = [stream for stream in streams if stream.disposition & Disposition.attached_pic]
         attachments = [stream for stream in streams if stream.type == "attachment"]
         self._stills = sorted([*self._covers, *attachments], key=lambda stream: stream.index)
-        still = {stream.index for stream in self._stills}
-        self.tracks = [stream for stream in streams if stream.index not in still]
-        self._packets = read_packets(source, [*self._covers, *self.tracks], self.notes)
+        self._still_indexes = [stream.index for stream in self._stills]
+        self.tracks = [stream for stream in streams if stream.index not in self._still_indexes]
         self._cover_packets: dict[int, av.Packet[Any]] = {}
-        self._ahead: list[av.Packet[Any]] = []
         self._outputs: dict[int, Any] = {}
-        self._makers: dict[int, DigestMaker] = {}
+        self._time_bases = {stream.index: stream.time_base for stream in self.tracks}
         self._digests: dict[int, StreamDigest] = {}
-        self._read_covers()
+        only(source, [*self._covers, *self.tracks])
+        self._read(read_packets(source, [*self._covers, *self.tracks], self.notes))
 
     def add_track(self, output: OutputContainer, stream: Any) -> None:
         """Makes the counterpart of `stream`, one of `tracks`."""
-        target = _copy_of(output, stream, self._container)
-        self._outputs[stream.index] = target
-        self._makers[stream.index] = DigestMaker(codec_name(stream), stream.codec_context.extradata)
+        self._outputs[stream.index] = _copy_of(output, stream, self._container)
 
     def add_stills(self, output: OutputContainer) -> None:
         """Makes the counterparts of covers and attachments, which come after all tracks."""
@@ -140,38 +155,36 @@ class Carried:
 
     def packets(self) -> Iterator[av.Packet[Any]]:
         """All packets of the tracks, in the source's order, each ready for the output."""
-        for packet in _with_durations(_with_dts(self._tracks_packets())):
-            self._makers[packet.stream.index].add(packet)
-            packet.stream = self._outputs[packet.stream.index]
+        self._spool.seek(0)
+        for index, packet in spool.read_packets(self._spool):
+            packet.time_base = self._time_bases[index]
+            packet.stream = self._outputs[index]
             yield packet
 
     def digests(self) -> tuple[StreamDigest, ...]:
         """Of what was copied, in the order of the output's streams."""
-        for stream in self.tracks:
-            maker = self._makers[stream.index]
-            self._digests[stream.index] = maker.digest(stream.index, is_rewritten(stream))
-        order = [stream.index for stream in (*self.tracks, *self._stills)]
+        order = (*self._time_bases, *self._still_indexes)
         return tuple(self._digests[index] for index in order if index in self._digests)
 
-    def _read_covers(self) -> None:
-        """The demuxer gives covers before anything else."""
+    def _read(self, packets: Iterator[av.Packet[Any]]) -> None:
+        """Keeps the covers, puts the tracks' packets on the spool, and makes the tracks' digests."""
+        makers = {
+            stream.index: DigestMaker(codec_name(stream), stream.codec_context.extradata)
+            for stream in self.tracks
+        }
+        for packet in _with_durations(_with_dts(self._without_covers(packets))):
+            makers[packet.stream.index].add(packet)
+            self.num_packets += 1
+            spool.write_packet(self._spool, packet)
+        for stream in self.tracks:
+            self._digests[stream.index] = makers[stream.index].digest(stream.index, is_rewritten(stream))
+
+    def _without_covers(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
         covers = {stream.index for stream in self._covers}
-        while len(self._cover_packets) < len(covers) and len(self._ahead) < _MAX_WAITING:
-            packet = next(self._packets, None)
-            if packet is None:
-                return
+        for packet in packets:
             if packet.stream.index in covers:
                 self._cover_packets.setdefault(packet.stream.index, packet)
             else:
-                self._ahead.append(packet)
-
-    def _tracks_packets(self) -> Iterator[av.Packet[Any]]:
-        if not self.tracks:
-            return  # the source may be closed by now
-        covers = {stream.index for stream in self._covers}
-        yield from self._ahead
-        for packet in self._packets:
-            if packet.stream.index not in covers:
                 yield packet
 
     def _attach(self, output: OutputContainer, stream: Any, data: bytes, name: str, mimetype: str) -> None:

@@ -25,6 +25,12 @@ _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+# x264's names are understood for every codec, so that one preset serves a folder of many containers.
+_SVT_AV1_EFFORTS = dict(
+    zip(_X26X_PRESETS, ["13", "12", "11", "10", "9", "8", "6", "4", "2", "0"], strict=True)
+)
+_VP9_EFFORTS = dict(zip(_X26X_PRESETS, ["8", "8", "7", "6", "5", "4", "3", "2", "1", "0"], strict=True))
+_FFV1_EFFORTS = dict.fromkeys(_X26X_PRESETS, "")
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class _Codec:
     Attributes:
         formats: Planar pixel formats.
         containers: That hold the codec with all that it says of colour.
-        presets: Valid names, of which `preset` is the default.
+        presets: The encoder's own names, of which `preset` is the default.
+        efforts: What stands for x264's names of presets, where they are not the encoder's own.
         quality: The default of the constant quality, which has a range and may need to be an integer.
         lossless: Whether a decoder gives back the very samples.
         odd_sizes: Whether subsampled frames may have odd sizes.
@@ -80,6 +87,7 @@ class _Codec:
     formats: frozenset[str]
     containers: tuple[Container, ...]
     presets: tuple[str, ...]
+    efforts: dict[str, str]
     preset: str
     quality: float
     quality_range: tuple[float, float]
@@ -88,6 +96,12 @@ class _Codec:
     odd_sizes: bool
     min_px: int
     options: Callable[[str, float | None, int, int], Options]
+
+    def own_preset(self, name: str | None) -> str | None:
+        """The encoder's own name of a preset; None where it has none of that name."""
+        if name is None:
+            return self.preset
+        return name if name in self.presets else self.efforts.get(name)
 
 
 def _x264(preset: str, quality: float | None, threads: int, interval: int) -> Options:
@@ -133,6 +147,7 @@ H264 = _Codec(
     formats=_formats(8, 10),
     containers=("mp4", "mov", "mkv"),
     presets=_X26X_PRESETS,
+    efforts={},
     preset="medium",
     quality=17,
     quality_range=(0, 51),
@@ -148,6 +163,7 @@ HEVC = _Codec(
     formats=_formats(8, 10, 12),
     containers=("mp4", "mov", "mkv"),
     presets=_X26X_PRESETS,
+    efforts={},
     preset="medium",
     quality=18,
     quality_range=(0, 51),
@@ -163,6 +179,7 @@ AV1 = _Codec(
     formats=_formats(8, 10, samplings=("420",), gray=False),
     containers=("mp4", "mkv", "webm"),
     presets=tuple(str(preset) for preset in range(14)),
+    efforts=_SVT_AV1_EFFORTS,
     preset="8",
     quality=24,
     quality_range=(1, 63),
@@ -178,6 +195,7 @@ VP9 = _Codec(
     formats=_formats(8, gray=False),
     containers=("mkv", "webm", "mp4"),
     presets=tuple(str(speed) for speed in range(9)),
+    efforts=_VP9_EFFORTS,
     preset="4",
     quality=24,
     quality_range=(0, 63),
@@ -193,6 +211,7 @@ FFV1 = _Codec(
     formats=_formats(8, 10, 12),
     containers=("mkv",),
     presets=(),
+    efforts=_FFV1_EFFORTS,
     preset="",
     quality=0,
     quality_range=(0, 0),
@@ -361,16 +380,15 @@ def _check_size(codec: _Codec, pixels: PixelFormat, width: int, height: int) -> 
 
 
 def _preset(codec: _Codec, settings: VideoSettings) -> str:
-    if settings.preset is None:
-        return codec.preset
-    if settings.preset not in codec.presets:
+    preset = codec.own_preset(settings.preset)
+    if preset is None:
         raise SpecError(
             f"{codec.name} has no such preset",
             where="video.preset",
-            got=settings.preset,
-            expected=", ".join(codec.presets) or "none: leave the key out",
+            got=str(settings.preset),
+            expected=", ".join(dict.fromkeys([*codec.presets, *_X26X_PRESETS])),
         )
-    return settings.preset
+    return preset
 
 
 def _quality(codec: _Codec, settings: VideoSettings) -> float | None:

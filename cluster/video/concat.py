@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +19,13 @@ from cluster.video.codecs import EncodeSettings
 from cluster.video.containers import MUXERS, Container, muxer_options
 from cluster.video.encode import set_color
 from cluster.video.info import VideoInfo
-from cluster.video.source import only, open_source, reason
+from cluster.video.source import open_source, reason, write_error
 from cluster.video.timeline import PtsArray, global_dts, packet_durations
 from sr_core.errors import OutputError
+
+# With the index in front a player can start before it has the whole file. Moving it there takes another pass
+# over the file and twice the index's size in memory, which a film of many hours does not get.
+_MANY_PACKETS = 1_000_000
 
 _Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 
@@ -79,16 +84,34 @@ def join(
         MediaError: The source cannot be read any more.
         OutputError: The parts do not fit each other or their times, or the muxer fails.
     """
-    with open_source(source, name) as container, _writing(out_path, settings) as output:
-        return _join(parts, packet_pts, settings, container, output)
+    with (
+        _writing(out_path, settings) as output,
+        tempfile.TemporaryFile(dir=out_path.parent) as spool_file,
+    ):
+        video = _Parts(parts, packet_pts, settings)
+        with open_source(source, name) as container:
+            carried = Carried(container, settings.carried, settings.container, spool_file)
+            position = _add_streams(output, container, video, carried, settings)
+            metadata = carried_metadata(container.metadata, settings.container)
+            output.metadata.update(metadata)
+            output.set_chapters(container.chapters())
+        if settings.container in ("mp4", "mov") and carried.num_packets + video.num_packets < _MANY_PACKETS:
+            output.container_options["movflags"] = "+faststart"
+        output.start_encoding()
+        for packet in _merged(video, carried):
+            output.mux(packet)
+    return JoinResult(
+        video_position=position,
+        carried=carried.digests(),
+        metadata_keys=frozenset(key.lower() for key in metadata),
+        told=tuple(f"of the other streams: {text}" for text in carried.notes.texts),
+    )
 
 
 @contextlib.contextmanager
 def _writing(path: Path, settings: JoinSettings) -> Iterator[OutputContainer]:
     """An output that is complete after the block, or gone if the block fails."""
     options = muxer_options(settings.container, settings.encode.time_base)
-    if settings.container in ("mp4", "mov"):
-        options["movflags"] = "+faststart"
     output: OutputContainer | None = None
     try:
         output = av.open(str(path), "w", format=MUXERS[settings.container], container_options=options)
@@ -99,64 +122,42 @@ def _writing(path: Path, settings: JoinSettings) -> Iterator[OutputContainer]:
             if output is not None:
                 output.close()
         path.unlink(missing_ok=True)
-        if isinstance(error, av.FFmpegError | ValueError):
-            raise OutputError("the output cannot be written", where=str(path), got=reason(error)) from error
+        if isinstance(error, av.FFmpegError | ValueError | OSError):
+            raise write_error("the output cannot be written", path, error) from error
         raise
 
 
-def _join(
-    parts: Iterable[Path],
-    packet_pts: Sequence[PtsArray],
-    settings: JoinSettings,
-    source: InputContainer,
-    output: OutputContainer,
-) -> JoinResult:
-    video = settings.video
-    carried = Carried(source, settings.carried, settings.container)
-    only(source, carried.tracks)
-    metadata = carried_metadata(source.metadata, settings.container)
-    output.metadata.update(metadata)
-    output.set_chapters(source.chapters())
-
-    video_parts = _Parts(parts, packet_pts, settings.encode, video.end_pts)
-    tracks = sorted([*carried.tracks, source.streams[video.stream_index]], key=lambda stream: stream.index)
+def _add_streams(
+    output: OutputContainer, source: InputContainer, video: _Parts, carried: Carried, settings: JoinSettings
+) -> int:
+    """Makes the output's streams in the source's order; returns the video's position."""
+    source_video = source.streams[settings.video.stream_index]
+    tracks = sorted([*carried.tracks, source_video], key=lambda stream: stream.index)
     for stream in tracks:
-        if stream.index == video.stream_index:
-            _add_video(output, video_parts, stream, settings)
+        if stream.index == source_video.index:
+            _add_video(output, video, stream, settings)
         else:
             carried.add_track(output, stream)
     carried.add_stills(output)
-    position = [stream.index for stream in tracks].index(video.stream_index)
-    if not carried.tracks:
-        source.close()
-
-    output.start_encoding()
-    for packet in _merged(video_parts, carried):
-        output.mux(packet)
-    return JoinResult(
-        video_position=position,
-        carried=carried.digests(),
-        metadata_keys=frozenset(key.lower() for key in metadata),
-        told=tuple(f"of the other streams: {text}" for text in carried.notes.texts),
-    )
+    return [stream.index for stream in tracks].index(source_video.index)
 
 
 class _Parts:
     """The packets of all parts, with the times that they have in the output."""
 
-    def __init__(
-        self, parts: Iterable[Path], packet_pts: Sequence[PtsArray], encode: EncodeSettings, end_pts: int
-    ) -> None:
+    def __init__(self, parts: Iterable[Path], packet_pts: Sequence[PtsArray], settings: JoinSettings) -> None:
         self._paths = iter(parts)
         self._pts = packet_pts
-        self._encode = encode
-        every_pts = np.concatenate(packet_pts)
-        self._dts = global_dts(every_pts)
-        self._durations = packet_durations(every_pts, end_pts)
+        self._settings = settings
         self._stream: Any = None
         self._first_path = next(self._paths)
         with _open_part(self._first_path) as part:
             self._format = _format_of(part)
+
+    @property
+    def num_packets(self) -> int:
+        """Of all parts."""
+        return sum(len(pts) for pts in self._pts)
 
     def add_stream(self, output: OutputContainer) -> Any:
         """Makes the stream of `output` that takes the packets."""
@@ -166,16 +167,20 @@ class _Parts:
 
     def packets(self) -> _Packets:
         """In decoding order."""
-        start = 0
-        for path, pts in zip(self._all_paths(), self._pts, strict=True):
-            yield from self._packets_of(path, pts, start)
-            start += len(pts)
+        dts = global_dts(np.concatenate(self._pts))
+        starts = [int(pts.min()) for pts in self._pts]
+        ends = [*starts[1:], self._settings.video.end_pts]
+        first = 0
+        for path, pts, end_pts in zip(self._all_paths(), self._pts, ends, strict=True):
+            durations = packet_durations(pts, end_pts)
+            yield from self._packets_of(path, pts, dts[first : first + len(pts)], durations)
+            first += len(pts)
 
     def _all_paths(self) -> Iterator[Path]:
         yield self._first_path
         yield from self._paths
 
-    def _packets_of(self, path: Path, pts: PtsArray, start: int) -> _Packets:
+    def _packets_of(self, path: Path, pts: PtsArray, dts: PtsArray, durations: PtsArray) -> _Packets:
         num = 0
         with _open_part(path) as part:
             if _format_of(part) != self._format:
@@ -186,9 +191,9 @@ class _Parts:
                 if num == len(pts) or (num == 0 and not packet.is_keyframe):
                     break
                 packet.pts = int(pts[num])
-                packet.dts = int(self._dts[start + num])
-                packet.duration = int(self._durations[start + num])
-                packet.time_base = self._encode.time_base
+                packet.dts = int(dts[num])
+                packet.duration = int(durations[num])
+                packet.time_base = self._settings.encode.time_base
                 packet.stream = self._stream
                 num += 1
                 yield packet

@@ -20,9 +20,9 @@ from cluster.video.codecs import EncodeSettings
 from cluster.video.containers import MUXERS, muxer_options
 from cluster.video.info import ColorTags
 from cluster.video.pixels import PixelFormat, pixel_format
-from cluster.video.source import reason
+from cluster.video.source import reason, write_error
 from cluster.video.timeline import PtsArray
-from sr_core.errors import OutputError, SpecError
+from sr_core.errors import FrameliftError, OutputError, SpecError
 
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -127,9 +127,9 @@ class PartWriter:
         except (av.FFmpegError, ValueError) as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> OutputError:
+    def _failed(self, error: Exception) -> FrameliftError:
         self.abort()
-        return OutputError(f"{self._settings.encoder} failed", where=str(self._path), got=reason(error))
+        return write_error(f"{self._settings.encoder} failed", self._path, error)
 
 
 def check_encoder(settings: EncodeSettings) -> None:
@@ -212,7 +212,7 @@ def _open_output(path: Path, settings: EncodeSettings) -> OutputContainer:
     try:
         return av.open(str(path), "w", format=MUXERS[container], container_options=options)
     except av.FFmpegError as error:
-        raise OutputError("the part cannot be written", where=str(path), got=reason(error)) from error
+        raise write_error("the part cannot be written", path, error) from error
 
 
 def _add_stream(container: OutputContainer, settings: EncodeSettings) -> VideoStream:

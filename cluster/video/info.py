@@ -65,6 +65,7 @@ class VideoInfo:
         num_frames: Displayed frames that the file holds: packets with data that are not discarded by edits.
         promised_num_frames: What the container's own index counts, where more is promised than is there, as
             after a copy that broke off; from the promised duration where it does not count; else None.
+        side_data: What the first frames carry beside pixels, by FFmpeg's names.
         start_pts: pts of the first displayed frame.
         end_pts: pts of the last displayed frame plus its duration.
     """
@@ -84,6 +85,7 @@ class VideoInfo:
     promised_num_frames: int | None
     start_pts: int
     end_pts: int
+    side_data: tuple[str, ...] = ()
     display_matrix: tuple[int, int, int, int, int, int, int, int, int] | None = None
 
     @property

@@ -47,19 +47,17 @@ def probe(file: BinaryIO, name: str) -> tuple[SourceInfo, Timeline]:
         stream = _main_video(container, name)
         only(container, [stream])
         scan = _Scan(container, stream)
-        if not scan.frames:
-            raise _no_frame(name, stream, scan)
-        timeline = scan.timeline()
-        if not len(timeline.pts):
+        if not scan.frames or not scan.pts:
             raise _no_frame(name, stream, scan)
         info = SourceInfo(
             format_name=container.format.name,
-            duration_s=_duration_s(container, stream, timeline),
+            duration_s=_duration_s(container, stream, scan),
             num_chapters=len(container.chapters()),
             streams=tuple(_stream_info(stream) for stream in container.streams),
-            video=_video_info(file, container, stream, scan, timeline),
+            video=_video_info(file, container, stream, scan),
         )
-    return info, timeline
+    # The demuxer's tables are gone by now: for a long film they are as large as all that follows.
+    return info, scan.timeline()
 
 
 class _Scan:
@@ -71,7 +69,8 @@ class _Scan:
         self.num_without_pts = 0
         self.frames: list[VideoFrame] = []
         self.notes = ErrorNotes()
-        self._last = (-(1 << 62), 0)
+        self._last_duration = 0
+        self._ordered_last: list[int] = []  # the last two pts
         self._stream = stream
         for num_before, packet in enumerate(read_packets(container, [stream], self.notes)):
             self._add(packet)
@@ -81,17 +80,30 @@ class _Scan:
         if len(self.frames) < _NUM_LOOKED_AT:
             self._decode(None)
 
+    @property
+    def start_pts(self) -> int:
+        """pts of the first displayed frame."""
+        return min(self.pts)
+
+    @property
+    def last_pts(self) -> int:
+        """pts of the last displayed frame."""
+        return self._ordered_last[-1]
+
+    @property
+    def end_pts(self) -> int:
+        """Where the last frame ends: after what its packet says, or as long as the one before it lasts."""
+        gap = self._ordered_last[-1] - self._ordered_last[0]
+        return self.last_pts + max(self._last_duration or gap, 1)
+
     def timeline(self) -> Timeline:
         """What was seen, in display order."""
         in_decode_order = np.frombuffer(self.pts, dtype=np.int64)
         pts = np.sort(in_decode_order)
-        last_pts, duration = self._last
-        if duration <= 0 and len(pts) > 1:
-            duration = int(pts[-1] - pts[-2])
         return Timeline(
             pts=pts,
             keyframe_pts=np.sort(np.frombuffer(self.keyframe_pts, dtype=np.int64)),
-            end_pts=last_pts + max(duration, 1),
+            end_pts=self.end_pts,
             problem=self._problem(in_decode_order, pts),
         )
 
@@ -102,7 +114,9 @@ class _Scan:
             self.num_without_pts += 1
             return
         self.pts.append(packet.pts)
-        self._last = max(self._last, (packet.pts, packet.duration or 0))
+        if not self._ordered_last or packet.pts > self._ordered_last[-1]:
+            self._last_duration = packet.duration or 0
+        self._ordered_last = sorted([*self._ordered_last, packet.pts])[-2:]
         if packet.is_keyframe:
             self.keyframe_pts.append(packet.pts)
 
@@ -168,11 +182,9 @@ def _stream_info(stream: Any) -> StreamInfo:
     )
 
 
-def _video_info(
-    file: BinaryIO, container: InputContainer, stream: Any, scan: _Scan, timeline: Timeline
-) -> VideoInfo:
+def _video_info(file: BinaryIO, container: InputContainer, stream: Any, scan: _Scan) -> VideoInfo:
     frame = scan.frames[0]
-    rate = _frame_rate(stream, timeline)
+    rate = _frame_rate(stream, scan)
     matrix = _display_matrix(frame)
     return VideoInfo(
         stream_index=stream.index,
@@ -186,23 +198,23 @@ def _video_info(
         color=_color(stream, frame),
         rotation_deg=frame.rotation,
         is_interlaced=any(frame.interlaced_frame for frame in scan.frames),
-        num_frames=len(timeline.pts) + scan.num_without_pts,
-        promised_num_frames=_promised_num_frames(file, container, stream, timeline, rate),
-        start_pts=int(timeline.pts[0]),
-        end_pts=timeline.end_pts,
+        num_frames=len(scan.pts) + scan.num_without_pts,
+        promised_num_frames=_promised_num_frames(file, container, stream, scan, rate),
+        start_pts=scan.start_pts,
+        end_pts=scan.end_pts,
+        side_data=_side_data(scan.frames),
         display_matrix=matrix,
     )
 
 
-def _frame_rate(stream: Any, timeline: Timeline) -> Fraction:
+def _frame_rate(stream: Any, scan: _Scan) -> Fraction:
     """The nominal rate.
 
     FFmpeg's average is what the container claims, and may be its clock (FLV and Matroska say 1000); its guess
     is the densest spacing seen, which for a variable rate is far above the average.
     """
-    times = timeline.pts
-    span_s = (int(times[-1]) - int(times[0])) * stream.time_base
-    measured = Fraction((len(times) - 1) / span_s) if span_s else None
+    span_s = (scan.last_pts - scan.start_pts) * stream.time_base
+    measured = Fraction((len(scan.pts) - 1) / span_s) if span_s else None
     for claimed in (stream.average_rate, stream.guessed_rate):
         is_possible = claimed is not None and 0 < claimed <= _HIGHEST_RATE
         if is_possible and (measured is None or abs(claimed / measured - 1) < Fraction(1, 10)):
@@ -234,6 +246,12 @@ def _color(stream: Any, frame: VideoFrame) -> ColorTags:
     )
 
 
+def _side_data(frames: list[VideoFrame]) -> tuple[str, ...]:
+    """Names of all kinds, in the order of the alphabet."""
+    every: list[Any] = [data for frame in frames for data in frame.side_data]  # PyAV's stubs say str
+    return tuple(sorted({data.type.name for data in every}))
+
+
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int, int, int, int, int, int] | None:
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
@@ -243,22 +261,22 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int, int, int, in
 
 
 def _promised_num_frames(
-    file: BinaryIO, container: InputContainer, stream: Any, timeline: Timeline, rate: Fraction
+    file: BinaryIO, container: InputContainer, stream: Any, scan: _Scan, rate: Fraction
 ) -> int | None:
     """See `VideoInfo.promised_num_frames`."""
-    num_frames = len(timeline.pts)
+    num_frames = len(scan.pts)
     if "mov" in container.format.name:
         # `stream.frames` counts what an edit list takes away; the index is of what is left.
         promised = sum(not entry.is_discard for entry in stream.index_entries)
     elif "matroska" in container.format.name and container.duration and matroska.missing_bytes(file):
-        missing_s = Fraction(container.duration, av.time_base) - timeline.end_pts * stream.time_base
+        missing_s = Fraction(container.duration, av.time_base) - scan.end_pts * stream.time_base
         promised = num_frames + max(1, round(missing_s * rate))
     else:
         return None
     return promised if promised > num_frames else None
 
 
-def _duration_s(container: InputContainer, stream: Any, timeline: Timeline) -> float:
+def _duration_s(container: InputContainer, stream: Any, scan: _Scan) -> float:
     if container.duration:
         return container.duration / av.time_base
-    return float((timeline.end_pts - int(timeline.pts[0])) * stream.time_base)
+    return float((scan.end_pts - scan.start_pts) * stream.time_base)

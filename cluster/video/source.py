@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
 
-from sr_core.errors import MediaError
+from cluster.storage.local import DISK_ERRNOS, storage_error
+from sr_core.errors import FrameliftError, MediaError, OutputError
 
 # Playlists and scripts are formats too, and could read any file or address: only containers are allowed.
 _FORMATS = "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,nut,mxf,gif,dv,rm,ivf,h264,hevc"
@@ -63,7 +65,7 @@ def read_packets(
 ) -> Iterator[av.Packet[Any]]:
     """The packets with data of `streams` (never empty) from the current position on, also behind damage."""
     num_errors = 0
-    while num_errors < _MAX_ERRORS_IN_A_ROW:
+    while streams and num_errors < _MAX_ERRORS_IN_A_ROW:  # PyAV takes no stream for all streams
         try:
             for packet in container.demux(*streams):
                 if packet.size:
@@ -108,3 +110,10 @@ def header_of(stream: Any) -> bytes:
 def reason(error: Exception) -> str:
     """What FFmpeg says of `error`, without the names of Python's classes and files."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def write_error(what: str, path: Path, error: Exception) -> FrameliftError:
+    """Why `path` could not be written: the disk is full or cannot be written, or else we are at fault."""
+    if getattr(error, "errno", None) in DISK_ERRNOS:
+        return storage_error(OSError(error.errno, reason(error)), str(path))  # type: ignore[attr-defined]
+    return OutputError(what, where=str(path), got=reason(error))

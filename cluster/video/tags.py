@@ -22,6 +22,25 @@ _BT601_525 = _Standard("BT.601, 525 lines", 6, 6, 6)
 _BT601_625 = _Standard("BT.601, 625 lines", 5, 6, 5)
 _BT2020 = _Standard("BT.2020", 9, 14, 9)
 
+# By FFmpeg's names of side data; what is not here is the coding's own, or carried elsewhere.
+_SIDE_DATA = {
+    "A53_CC": "closed captions",
+    "AFD": "active format description",
+    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment",
+    "CONTENT_LIGHT_LEVEL": "HDR10 static metadata",
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
+    "GOP_TIMECODE": "timecode",
+    "ICC_PROFILE": "ICC profile",
+    "MASTERING_DISPLAY_METADATA": "HDR10 static metadata",
+    "PANSCAN": "pan and scan",
+    "S12M_TIMECODE": "timecode",
+    "SPHERICAL": "spherical video",
+    "STEREO3D": "stereo 3D",
+}
+
 _OF_MATRIX = {1: _BT709, 5: _BT601_625, 6: _BT601_525, 9: _BT2020, 10: _BT2020}
 _OF_PRIMARIES = {1: _BT709, 5: _BT601_625, 6: _BT601_525, 7: _BT601_525, 9: _BT2020}
 _OF_TRANSFER = {1: _BT709, 14: _BT2020, 15: _BT2020, 16: _BT2020, 18: _BT2020}
@@ -67,3 +86,9 @@ def _of_size(video: VideoInfo) -> _Standard:
 
 def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def dropped_side_data(video: VideoInfo) -> tuple[str, ...]:
+    """What frames carry and the output will not, for the user to know."""
+    names = list(dict.fromkeys(_SIDE_DATA[name] for name in video.side_data if name in _SIDE_DATA))
+    return (f"not carried yet, and dropped: {_listed(names)}",) if names else ()

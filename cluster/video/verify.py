@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +33,65 @@ def verify(path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult
     """
     try:
         with av.open(str(path), "r", metadata_errors="replace") as output:
-            return _verify(output, path, encode, pts, joined)
+            found = _read(output, path, joined)
     except av.FFmpegError as error:
         raise OutputError("the output cannot be read", where=str(path), got=reason(error)) from error
+    if found.size != (encode.width, encode.height):
+        raise _unlike(path, "size", found.size, (encode.width, encode.height))
+    _check_times(path, found, rescale(pts, encode.time_base, found.time_base))
+    for wanted, got in zip(found.expected, found.digests, strict=True):
+        if got != wanted:
+            raise _unlike(path, f"copy of stream {wanted.source_index}", got, wanted)
+    lost = sorted(joined.metadata_keys - found.metadata_keys)
+    return (f"metadata that the container does not keep: {', '.join(lost)}",) if lost else ()
 
 
-def _verify(
-    output: InputContainer, path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult
-) -> tuple[str, ...]:
+@dataclass
+class _Found:
+    """What an output on disk is."""
+
+    size: tuple[int, int]
+    time_base: Fraction
+    pts: array[int]
+    expected: list[StreamDigest]
+    digests: list[StreamDigest]
+    metadata_keys: set[str]
+
+
+def _check_times(path: Path, found: _Found, wanted_pts: PtsArray) -> None:
+    if len(found.pts) != len(wanted_pts):
+        raise _unlike(path, "number of frames", len(found.pts), len(wanted_pts))
+    got_pts = np.sort(np.frombuffer(found.pts, dtype=np.int64))
+    wanted_pts.sort()
+    wrong = np.flatnonzero(got_pts != wanted_pts)
+    if len(wrong):
+        frame = int(wrong[0])
+        raise _unlike(path, f"time of frame {frame}", got_pts[frame], wanted_pts[frame])
+
+
+def _read(output: InputContainer, path: Path, joined: JoinResult) -> _Found:
+    """Reads all of `output` and takes its streams' digests."""
     streams, expected = _matched(output, joined)
     if len(streams) != len(expected) + 1:
         raise _unlike(path, "streams", len(streams), len(expected) + 1)
     video = streams.pop(joined.video_position)
-    if (video.codec_context.width, video.codec_context.height) != (encode.width, encode.height):
-        size = f"{video.codec_context.width}x{video.codec_context.height}"
-        raise _unlike(path, "size", size, f"{encode.width}x{encode.height}")
-    video_pts, makers = _read(output, path, video, streams)
-    wanted_pts = rescale(np.sort(pts), encode.time_base, video.time_base)
-    if len(video_pts) != len(wanted_pts):
-        raise _unlike(path, "number of frames", len(video_pts), len(wanted_pts))
-    wrong = np.flatnonzero(np.sort(video_pts) != wanted_pts)
-    if len(wrong):
-        frame = int(wrong[0])
-        raise _unlike(path, f"time of frame {frame}", np.sort(video_pts)[frame], wanted_pts[frame])
-    for wanted, stream, maker in zip(expected, streams, makers, strict=True):
-        found = _digest(stream, maker, wanted)
-        if found != wanted:
-            raise _unlike(path, f"copy of stream {wanted.source_index}", found, wanted)
-    lost = sorted(joined.metadata_keys - {key.lower() for key in output.metadata})
-    return (f"metadata that the container does not keep: {', '.join(lost)}",) if lost else ()
+    makers = {
+        stream.index: DigestMaker(codec_name(stream), stream.codec_context.extradata)
+        for stream in streams
+        if stream.type != "attachment"
+    }
+    pts = _read_packets(output, path, video, makers)
+    return _Found(
+        size=(video.codec_context.width, video.codec_context.height),
+        time_base=video.time_base,
+        pts=pts,
+        expected=expected,
+        digests=[
+            _digest(stream, makers.get(stream.index), wanted)
+            for stream, wanted in zip(streams, expected, strict=True)
+        ],
+        metadata_keys={key.lower() for key in output.metadata},
+    )
 
 
 def _matched(output: InputContainer, joined: JoinResult) -> tuple[list[Any], list[StreamDigest]]:
@@ -73,32 +105,26 @@ def _matched(output: InputContainer, joined: JoinResult) -> tuple[list[Any], lis
     return streams, expected
 
 
-def _read(
-    output: InputContainer, path: Path, video: Any, others: list[Any]
-) -> tuple[PtsArray, list[DigestMaker]]:
-    """pts of the video's displayed packets, and the makers of the other streams' digests."""
-    makers = [
-        DigestMaker(codec_name(stream), stream.codec_context and stream.codec_context.extradata)
-        for stream in others
-    ]
-    by_index = {stream.index: maker for stream, maker in zip(others, makers, strict=True)}
-    video_pts = array("q")
-    notes = ErrorNotes()
-    read = [stream for stream in (video, *others) if stream.type != "attachment"]
-    for packet in read_packets(output, read, notes):
+def _read_packets(
+    output: InputContainer, path: Path, video: Any, makers: dict[int, DigestMaker]
+) -> array[int]:
+    """pts of the video's displayed packets; the other streams' packets go to their makers."""
+    pts, notes = array("q"), ErrorNotes()
+    streams = [output.streams[index] for index in (video.index, *makers)]
+    for packet in read_packets(output, streams, notes):
         if packet.stream.index != video.index:
-            by_index[packet.stream.index].add(packet)
+            makers[packet.stream.index].add(packet)
         elif not packet.is_discard and packet.pts is not None:
-            if not video_pts and not packet.is_keyframe:
+            if not pts and not packet.is_keyframe:
                 raise _unlike(path, "first video packet", "no keyframe", "a keyframe")
-            video_pts.append(packet.pts)
+            pts.append(packet.pts)
     if notes.texts:
         raise OutputError("the output is damaged", where=str(path), got="; ".join(notes.texts))
-    return np.frombuffer(video_pts, dtype=np.int64), makers
+    return pts
 
 
-def _digest(stream: Any, maker: DigestMaker, wanted: StreamDigest) -> StreamDigest:
-    if stream.type == "attachment":
+def _digest(stream: Any, maker: DigestMaker | None, wanted: StreamDigest) -> StreamDigest:
+    if maker is None:
         return digest_of_attachment(wanted.source_index, stream.data)
     return maker.digest(wanted.source_index, not wanted.sha256 or is_rewritten(stream))
 

@@ -119,6 +119,9 @@ class SimulatedWorker:
         except FrameliftError as error:
             yield error
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _run(self, task: Task) -> Iterator[Progress | TaskResult]:
         match task:
             case ProbeTask():

@@ -94,7 +94,7 @@ def test_auto_lossless_in_webm_is_vp9_because_av1_changes_samples() -> None:
         ({"codec": "ffv1", "quality": 3, "container": "mkv"}, "video.quality"),
         ({"quality": 52}, "video.quality"),
         ({"preset": "8"}, "video.preset"),
-        ({"container": "webm", "preset": "medium"}, "video.preset"),
+        ({"container": "webm", "preset": "quick"}, "video.preset"),
         ({"container": "webm", "pixels": "yuv422p10le"}, "video.codec"),
     ],
 )

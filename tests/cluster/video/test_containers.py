@@ -116,7 +116,7 @@ def copied(file: io.BytesIO, container: Container) -> tuple[bytes, bytes]:
     target = io.BytesIO()
     before = b""
     with av.open(file) as source, av.open(target, "w", format=MUXERS[container]) as output:
-        carried = Carried(source, (0,), container)
+        carried = Carried(source, (0,), container, io.BytesIO())
         carried.add_track(output, source.streams[0])
         for packet in carried.packets():
             before += bytes(packet)
