@@ -31,13 +31,9 @@ from sr_core.errors import FrameliftError, SpecError, WorkerError
 _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and receipts are small
 
-# glibc keeps freed tables of long films unless large blocks are mapped on their own; threads that wait for
-# each other while spinning take the cores from the decoder and the encoder; SVT-AV1 writes to stderr.
-_WORKER_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**20),
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "SVT_LOG": "1",
-}
+# Threads that spin while they wait for each other take the cores from the decoder and the encoder; SVT-AV1
+# writes to stderr.
+_WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "SVT_LOG": "1"}
 
 _log = logging.getLogger(__name__)
 

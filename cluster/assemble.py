@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cluster.manifest import Manifest
+from cluster.memory import give_back
 from cluster.report import MissingRange
 from cluster.storage import MissingObjectError, Storage, open_storage
 from cluster.tasks import AssembleTask, MissingParts, OutputReceipt, SegmentReceipt
@@ -130,6 +131,7 @@ def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) 
     with open_storage(source.store_url).open(source.key, source.version) as file:
         settings = JoinSettings(treatment.video, treatment.encode, treatment.container, treatment.carried)
         joined = join(_files(parts, storage), packet_pts, settings, file, source.key, path)
+    give_back()
     not_kept = verify(path, treatment.encode, np.concatenate(packet_pts), joined)
     sums.told.extend((*joined.told, *not_kept))
     return sums

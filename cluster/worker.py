@@ -15,6 +15,7 @@ import torch
 
 from cluster.assemble import assemble
 from cluster.estimate import calibrate
+from cluster.memory import give_back
 from cluster.plan import DeviceClass, JobPlan, SourceRef, Treatment, VideoPlan, plan_video
 from cluster.segment import upscale_segment
 from cluster.storage import open_storage
@@ -74,11 +75,14 @@ class Worker:
         match task:
             case ProbeTask():
                 yield self._plan(task)
+                give_back()
             case SegmentTask():
                 yield from self._upscale(task)
             case AssembleTask():
                 self._close_reader()
+                give_back()
                 yield assemble(task, open_storage(task.output_url))
+                give_back()
 
     def calibrate(self, plan: JobPlan, treatment: Treatment) -> dict[str, float]:
         """Seconds per frame by stage, from the first frames of one video."""
