@@ -112,7 +112,6 @@ class Treatment:
     @property
     def video(self) -> VideoInfo:
         """The stream that is upscaled."""
-        assert self.info.video is not None, "only sources with video are planned"
         return self.info.video
 
     @property
@@ -184,7 +183,7 @@ def plan_video(
     plan: JobPlan,
     input_: Input,
     info: SourceInfo,
-    timeline: Timeline | None,
+    timeline: Timeline,
     model_scale: int | None,
     replaces: ObjectInfo | None = None,
 ) -> VideoPlan:
@@ -194,7 +193,7 @@ def plan_video(
         plan: The job it belongs to.
         input_: The source.
         info: What the source is.
-        timeline: When its frames are displayed; None where it has no video.
+        timeline: When its frames are displayed.
         model_scale: Of the model's weights; None for models that take any scale.
         replaces: What may stand under the output's name already.
 
@@ -202,9 +201,7 @@ def plan_video(
         MediaError: Nothing can be done with this source.
         SpecError: What the job asks for cannot be done with this source.
     """
-    video = info.video
-    if video is None or timeline is None or video.num_frames == 0:
-        raise MediaError("there is no video in it", where=input_.source.key, got=info.format_name)
+    video, container = info.video, container_of(input_.output_name)
     color, color_told = assume_color(video)
     _refuse_what_is_not_plain(video, timeline, color, input_.source.key)
     damage = _damage(video)
@@ -213,18 +210,7 @@ def plan_video(
     key = output_key(plan, input_)
     height, width = _output_size(plan.job, video, model_scale)
     scale = model_scale or -(-height // video.height)
-    container = container_of(input_.output_name)
-    encode = choose_encode(
-        video,
-        color,
-        plan.job.video,
-        container,
-        width=width,
-        height=height,
-        threads=plan.fixed.encoder_threads,
-    )
-    if plan.fixed.device_class.has_avx2:
-        encode = limited_to_avx2(encode)
+    encode = _encode_settings(plan, video, color, container, (height, width))
     carried, carry_told = carried_streams(info, container)
     treatment = Treatment(
         input=input_,
@@ -245,6 +231,15 @@ def plan_video(
         damage=damage,
     )
     return VideoPlan(treatment, _segments(key, video, timeline, plan.job.segments.seconds), replaces)
+
+
+def _encode_settings(
+    plan: JobPlan, video: VideoInfo, color: ColorTags, container: Container, size: tuple[int, int]
+) -> EncodeSettings:
+    height, width = size
+    threads = plan.fixed.encoder_threads
+    encode = choose_encode(video, color, plan.job.video, container, width, height, threads)
+    return limited_to_avx2(encode) if plan.fixed.device_class.has_avx2 else encode
 
 
 def _refuse_what_is_not_plain(video: VideoInfo, timeline: Timeline, color: ColorTags, where: str) -> None:

@@ -160,7 +160,8 @@ def _notes(planned: PlannedJob) -> Iterable[str]:
 def _estimate_text(estimate: Estimate) -> str:
     return (
         f"estimate: {duration_text(estimate.seconds)} at {estimate.frames_per_second:.1f} fps with "
-        f"{estimate.num_workers} workers; {estimate.slowest_stage} is the bottleneck"
+        f"{estimate.num_workers} worker{'s' * (estimate.num_workers != 1)}; "
+        f"{estimate.slowest_stage} is the bottleneck"
     )
 
 

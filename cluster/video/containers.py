@@ -109,7 +109,7 @@ def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, 
     told: list[str] = []
     chapter_track = _chapter_track(info)
     for stream in info.streams:
-        if (info.video and stream.index == info.video.stream_index) or stream.index == chapter_track:
+        if stream.index in (info.video.stream_index, chapter_track):
             continue
         if can_hold(container, stream):
             carried.append(stream.index)

@@ -100,11 +100,11 @@ class SourceInfo:
 
     Attributes:
         format_name: FFmpeg's name of the demuxer.
-        video: The stream that is upscaled; None if there is none.
+        video: The stream that is upscaled.
     """
 
     format_name: str
     duration_s: float
     num_chapters: int
     streams: tuple[StreamInfo, ...]
-    video: VideoInfo | None
+    video: VideoInfo

@@ -81,7 +81,6 @@ def _engine(clip: Path, tile_px: int) -> list[Planes]:
     treatment = treatment_of(clip, str(WEIGHTS))
     with clip.open("rb") as file:
         info, _ = probe(file, "clip")
-        assert info.video is not None
         with VideoReader(file, info.video, 1) as reader:
             decoded = reader.frames(None, None)
             return [list(planes) for _, planes in upscaled_frames(decoded, treatment, upscaler)]

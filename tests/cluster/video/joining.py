@@ -77,7 +77,6 @@ def split_and_join(
     """`source` decoded, encoded in parts and joined again."""
     with source.open("rb") as file:
         info, timeline = probe(file, source.name)
-        assert info.video is not None
         name = output_name(source.name, container)  # type: ignore[arg-type]
         settings = settings_for(info.video, container_of(name), codec, **wishes)
         cuts = [int(timeline.pts[len(timeline.pts) * part // num_parts]) for part in range(1, num_parts)]

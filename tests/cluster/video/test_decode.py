@@ -19,7 +19,6 @@ PathOf = Callable[[Clip], Path]
 def probed(path: Path) -> tuple[VideoInfo, list[int]]:
     with path.open("rb") as file:
         info, timeline = probe(file, path.name)
-    assert info.video is not None
     return info.video, timeline.pts.tolist()
 
 
