@@ -9,6 +9,7 @@ from rich.text import Text
 
 from cluster.job import ModelRef
 from jobs.view import console
+from sr_core.kernels import Kernel
 
 
 def models() -> int:
@@ -37,9 +38,9 @@ def find_model(name_or_path: str) -> ModelRef:
     Raises:
         ModelError: The name is unknown, or the weights cannot be used.
     """
-    from sr_core.model import list_models, load_model
-
-    if name_or_path in list_models():
+    if name_or_path in set(Kernel):
         return ModelRef(name_or_path)
+    from sr_core.model import load_model  # loads torch
+
     model = load_model(name_or_path)
     return ModelRef(name_or_path, str(Path(name_or_path).absolute()), model.weights_sha256)

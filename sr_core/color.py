@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sr_core.errors import SpecError
-from sr_core.resample import HALF, AxisMap, Kernel, resample
+from sr_core.kernels import Kernel
+from sr_core.resample import HALF, AxisMap, resample
 
 Planes = tuple[Tensor, ...]
 """Y, Cb, Cr, or Y alone: (H, W) each, uint8 or, above 8 bits, uint16 with the code in the low bits."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from sr_core.archs.arch import ColorMode, ModelFacts, Network
 from sr_core.archs.interpolation import Interpolation, interpolation_facts
 from sr_core.errors import ModelError
-from sr_core.resample import Kernel
+from sr_core.kernels import Kernel
 from sr_core.weights import read_weights, recognise
 
 __all__ = ["ColorMode", "Model", "ModelFacts", "Network", "list_models", "load_model"]

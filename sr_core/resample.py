@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sr_core.errors import SpecError
+from sr_core.kernels import Kernel
 
 HALF = Fraction(1, 2)
 
@@ -30,20 +30,6 @@ _MAX_INTERLEAVED = 16
 
 # 1.2 MB of float32: input, one phase and output of a strip about fit in a core's second-level cache.
 _STRIP_SAMPLES = 300_000
-
-
-class Kernel(StrEnum):
-    """Interpolation kernels; `BICUBIC` has a = -0.5 (Catmull-Rom, Keys 1981), `LANCZOS` has three lobes."""
-
-    NEAREST = "nearest"
-    BILINEAR = "bilinear"
-    BICUBIC = "bicubic"
-    LANCZOS = "lanczos"
-
-    @property
-    def radius(self) -> int:
-        """Half the kernel's support, in input samples, when it is not widened."""
-        return _RADIUS[self]
 
 
 @dataclass(frozen=True)
@@ -121,7 +107,6 @@ _SHAPE: dict[Kernel, Callable[[float], float]] = {
     Kernel.BICUBIC: _bicubic,
     Kernel.LANCZOS: _lanczos,
 }
-_RADIUS = {Kernel.NEAREST: 1, Kernel.BILINEAR: 1, Kernel.BICUBIC: 2, Kernel.LANCZOS: 3}
 
 
 def axis_taps(kernel: Kernel, axis: AxisMap) -> Taps:

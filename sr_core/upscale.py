@@ -28,8 +28,9 @@ from sr_core.color import (
     unit_to_luma,
 )
 from sr_core.errors import OutputError, SpecError
+from sr_core.kernels import Kernel
 from sr_core.model import ColorMode, Model
-from sr_core.resample import AxisMap, Kernel, resample
+from sr_core.resample import AxisMap, resample
 from sr_core.tiling import Tile, TileGrid
 
 PRECISIONS: dict[str, torch.dtype] = {

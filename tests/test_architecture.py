@@ -39,8 +39,10 @@ LIGHT = (
     "cluster.tasks",
     "jobs.cli",
     "jobs.load",
+    "jobs.models",
     "jobs.spec",
     "jobs.status",
+    "jobs.upscale",
     "jobs.view",
     "sr_core.errors",
 )

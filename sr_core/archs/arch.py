@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sr_core.resample import Kernel
+from sr_core.kernels import Kernel
 
 
 class ColorMode(StrEnum):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sr_core.archs.arch import ColorMode, ModelFacts, Network
-from sr_core.resample import AxisMap, Kernel, resample
+from sr_core.kernels import Kernel
+from sr_core.resample import AxisMap, resample
 
 
 class Interpolation(Network):

@@ -20,7 +20,7 @@ from sr_core.color import (
     unit_to_luma,
 )
 from sr_core.errors import SpecError
-from sr_core.resample import Kernel
+from sr_core.kernels import Kernel
 
 YUV444_8 = PlaneFormat(8, 0, 0)
 YUV444_10 = PlaneFormat(10, 0, 0)

@@ -9,8 +9,8 @@ from sr_core.archs import ARCHS
 from sr_core.archs.arch import ColorMode
 from sr_core.archs.compact import COMPACT, Activation, CompactConfig
 from sr_core.errors import ModelError
+from sr_core.kernels import Kernel
 from sr_core.model import list_models, load_model
-from sr_core.resample import Kernel
 from sr_core.weights import recognise
 
 CONFIGS = [

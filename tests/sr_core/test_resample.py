@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sr_core.errors import SpecError
-from sr_core.resample import AxisMap, Kernel, axis_taps, resample
+from sr_core.kernels import Kernel
+from sr_core.resample import AxisMap, axis_taps, resample
 
 RATIOS = [Fraction(2), Fraction(3), Fraction(3, 2), Fraction(3, 4), Fraction(1, 2), Fraction(37, 23)]
 

@@ -20,8 +20,9 @@ from sr_core.color import (
     rgb_to_planes,
 )
 from sr_core.errors import OutputError, SpecError
+from sr_core.kernels import Kernel
 from sr_core.model import Model, load_model
-from sr_core.resample import AxisMap, Kernel, resample
+from sr_core.resample import AxisMap, resample
 from sr_core.upscale import Upscaler
 
 WHOLE = 10_000
