@@ -13,18 +13,9 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from cluster.executor import TaskDone, TaskFailed, WorkerEvent, WorkerLost, WorkerReady, event_of
 from cluster.plan import DeviceClass
-from cluster.pool import (
-    TaskDone,
-    TaskFailed,
-    WorkerEvent,
-    WorkerLost,
-    WorkerPool,
-    WorkerReady,
-    WorkerRequest,
-    WorkerSettings,
-    event_of,
-)
+from cluster.pool import WorkerPool, WorkerRequest, WorkerSettings
 from cluster.tasks import Progress, Task, TaskResult
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 

@@ -27,6 +27,7 @@ DOORS = {
 # Plans, state, decisions and specs are values: importing them must stay a matter of milliseconds.
 LIGHT = (
     "cluster.driver",
+    "cluster.executor",
     "cluster.inputs",
     "cluster.manifest",
     "cluster.plan",

@@ -18,11 +18,12 @@ import pytest
 import cluster.assemble
 from cluster.assemble import assemble
 from cluster.driver import Driver, Request
+from cluster.executor import InlineExecutor
 from cluster.inputs import InputSet
 from cluster.job import Job, ModelRef, SegmentSettings
 from cluster.manifest import Manifest
 from cluster.plan import DeviceClass, Input, SourceRef, plan_video
-from cluster.pool import InlineExecutor, WorkerPool, WorkerSettings
+from cluster.pool import WorkerPool, WorkerSettings
 from cluster.report import JobReport, Snapshot
 from cluster.retry import RetryPolicy
 from cluster.storage import ObjectInfo

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from cluster.driver import Driver, Request
+from cluster.executor import InlineExecutor
 from cluster.inputs import find_inputs
 from cluster.job import Job, ModelRef, Policies, SegmentSettings, VideoSettings
 from cluster.manifest import Manifest
-from cluster.pool import InlineExecutor, WorkerPool, WorkerSettings
+from cluster.pool import WorkerPool, WorkerSettings
 from cluster.report import JobReport, Snapshot
 from cluster.retry import RetryPolicy
 from cluster.storage import LocalStorage
