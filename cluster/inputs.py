@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cluster.job import Container
+from cluster.job import Container, VideoSettings
 from cluster.plan import Input, SourceRef
 from cluster.storage import ObjectInfo, Storage, open_storage
+from cluster.video.codecs import can_hold_codec, other_container
 from cluster.video.containers import VIDEO_SUFFIXES, container_of, output_name
 from sr_core.errors import SpecError
 
@@ -32,7 +33,7 @@ class InputSet:
     ignored: tuple[str, ...]
 
 
-def find_inputs(source: str, output: str, container: Container) -> InputSet:
+def find_inputs(source: str, output: str, video: VideoSettings) -> InputSet:
     """The inputs below `source`, a file or a folder, whose outputs go to `output`.
 
     Where `source` is a file and `output` has a video suffix and is no folder, `output` is the file to write;
@@ -44,9 +45,9 @@ def find_inputs(source: str, output: str, container: Container) -> InputSet:
     try:
         source_path, output_path = Path(source).resolve(), Path(output).resolve()
         if source_path.is_file():
-            return _one_file(source_path, output_path, container)
+            return _one_file(source_path, output_path, video)
         if source_path.is_dir():
-            return _folder(source_path, output_path, container)
+            return _folder(source_path, output_path, video)
     except OSError as error:
         raise SpecError(
             "this path cannot be used", where=str(error.filename), got=error.strerror or str(error)
@@ -54,23 +55,23 @@ def find_inputs(source: str, output: str, container: Container) -> InputSet:
     raise SpecError("there is no such file or folder", where=source, next_step="check the path of the input")
 
 
-def _one_file(source: Path, output: Path, container: Container) -> InputSet:
+def _one_file(source: Path, output: Path, video: VideoSettings) -> InputSet:
     store = open_storage(str(source.parent))
     info = store.head(source.name)
     assert info is not None, "the caller saw that it is a file"
     if output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir():
         folder, name = output.parent, output.name
         container_of(name)  # refuses what is read but not written, as .avi
-        _refuse_two_containers(output, container)
+        _refuse_two_containers(output, video.container)
     else:
         _refuse_file(output)
-        folder, name = output, output_name(source.name, container)
+        folder, name = output, _output_name(source.name, video)
     inputs = (Input(_reference(store, info), name),)
     _refuse_overwritten_sources(inputs, source.parent, folder)
     return InputSet(str(folder), f"{STATE_FOLDER}/report.json", inputs, ())
 
 
-def _folder(source: Path, output: Path, container: Container) -> InputSet:
+def _folder(source: Path, output: Path, video: VideoSettings) -> InputSet:
     _refuse_file(output)
     if output == source or source in output.parents:
         raise SpecError(
@@ -83,7 +84,7 @@ def _folder(source: Path, output: Path, container: Container) -> InputSet:
     objects = [info for info in store.list() if not _is_hidden(info.key)]
     _refuse_names(info.key for info in objects if _is_video(info.key))
     videos = [info for info in objects if _is_video(info.key)]
-    inputs = tuple(Input(_reference(store, info), output_name(info.key, container)) for info in videos)
+    inputs = tuple(Input(_reference(store, info), _output_name(info.key, video)) for info in videos)
     if not inputs:
         raise SpecError(
             "there is no video in the folder",
@@ -95,6 +96,14 @@ def _folder(source: Path, output: Path, container: Container) -> InputSet:
     _refuse_overwritten_sources(inputs, source, output)
     ignored = tuple(info.key for info in objects if not _is_video(info.key))
     return InputSet(str(output), "report.json", inputs, ignored)
+
+
+def _output_name(key: str, video: VideoSettings) -> str:
+    """The output's name: in the source's family, or where that cannot hold the codec, in one that can."""
+    name = output_name(key, video.container)
+    if video.container != "auto" or video.codec == "auto" or can_hold_codec(container_of(name), video.codec):
+        return name
+    return output_name(key, other_container(container_of(name), video.codec))
 
 
 def _refuse_file(output: Path) -> None:

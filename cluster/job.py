@@ -27,7 +27,7 @@ class VideoSettings:
         codec: `auto` takes the container's usual one: hevc above 8 bit, else h264; av1 in WebM.
         preset: `ultrafast` to `placebo` for every codec, or the encoder's own number; None takes the default.
         quality: Constant quality in the encoder's own unit (CRF: lower is better), or `lossless`.
-        container: `auto` keeps the source's family.
+        container: `auto` keeps the source's family, unless that cannot hold the codec.
     """
 
     codec: Codec = "auto"

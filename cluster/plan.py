@@ -11,8 +11,14 @@ from pydantic.dataclasses import dataclass
 
 from cluster.job import Job, hash_of
 from cluster.storage.base import ObjectInfo
-from cluster.video.codecs import EncodeSettings, choose_encode, limited_to_avx2, not_kept
-from cluster.video.containers import Container, carried_streams, container_of
+from cluster.video.codecs import (
+    EncodeSettings,
+    can_hold_codec,
+    choose_encode,
+    limited_to_avx2,
+    not_kept,
+)
+from cluster.video.containers import Container, carried_streams, container_of, output_name
 from cluster.video.info import ColorTags, SourceInfo, VideoInfo
 from cluster.video.pixels import pixel_format
 from cluster.video.tags import assume_color, dropped_side_data
@@ -227,6 +233,7 @@ def plan_video(
             *carry_told,
             *not_kept(encode, container),
             *_scale_told(video, height, width, scale),
+            *_container_told(plan.job, input_.source.key, container),
         ),
         damage=damage,
     )
@@ -293,6 +300,13 @@ def _scale_told(video: VideoInfo, height: int, width: int, scale: int) -> tuple[
     if (height, width) == (video.height * scale, video.width * scale):
         return ()
     return (f"the model's x{scale} result is resized to {width}x{height} with Lanczos",)
+
+
+def _container_told(job: Job, source_key: str, container: Container) -> tuple[str, ...]:
+    family = container_of(output_name(source_key, "auto"))
+    if job.video.codec == "auto" or can_hold_codec(family, job.video.codec):
+        return ()
+    return (f"the container is {container}, as {family} cannot hold {job.video.codec}",)
 
 
 def _damage(video: VideoInfo) -> str:

@@ -280,6 +280,17 @@ def choose_encode(
     )
 
 
+def can_hold_codec(container: Container, codec: CodecName) -> bool:
+    """Whether `container` holds `codec` with all that it says of colour."""
+    return container in _named(codec).containers
+
+
+def other_container(container: Container, codec: CodecName) -> Container:
+    """The container nearest to `container` that holds `codec`."""
+    nearest: tuple[Container, ...] = ("mkv", "mp4") if container in ("mkv", "webm") else ("mp4", "mkv")
+    return next(other for other in nearest if can_hold_codec(other, codec))
+
+
 def limited_to_avx2(encode: EncodeSettings) -> EncodeSettings:
     """The settings with x264 kept from AVX-512, where its streams differ from run to run.
 
@@ -309,7 +320,7 @@ def _choose_codec(
     pixels: PixelFormat, settings: VideoSettings, container: Container, width: int, height: int
 ) -> _Codec:
     if settings.codec != "auto":
-        codec = next(codec for codec in CODECS if codec.name == settings.codec)
+        codec = _named(settings.codec)
         _check(codec, pixels, settings, container, width, height)
         return codec
     # An odd size or a rare format rules out the first choices.
@@ -325,6 +336,10 @@ def _choose_codec(
             return codec
     assert refusal is not None
     raise refusal
+
+
+def _named(codec: CodecName) -> _Codec:
+    return next(known for known in CODECS if known.name == codec)
 
 
 def _check(

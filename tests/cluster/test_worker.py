@@ -37,7 +37,7 @@ def ignore(snapshot: Snapshot) -> None:
 
 
 def run(source: Path, out: Path, job: Job = JOB, watch: Callable[[Snapshot], None] = ignore) -> JobReport:
-    inputs = find_inputs(str(source), str(out), job.video.container)
+    inputs = find_inputs(str(source), str(out), job.video)
     storage = LocalStorage(inputs.output_url)
     settings = WorkerSettings(1)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import jobs.plan
 from cluster.inputs import find_inputs
-from cluster.job import Job, ModelRef
+from cluster.job import Job, ModelRef, VideoSettings
 from cluster.plan import DeviceClass, JobPlan, fix_settings, plan_video
 from cluster.video.probe import probe
 from jobs.plan import Estimate, PlannedFile, PlannedJob, plan, show_plan
@@ -72,7 +72,7 @@ def test_plan_exits_with_3_where_an_input_cannot_be_done(
 
 
 def test_planned_file_says_what_the_source_is_and_what_it_becomes(tmp_path: Path) -> None:
-    inputs = find_inputs(str(SAMPLE), str(tmp_path), "auto")
+    inputs = find_inputs(str(SAMPLE), str(tmp_path), VideoSettings())
     job = Job(ModelRef("lanczos"), scale=3)
     job_plan = JobPlan(job, fix_settings(job, DeviceClass("cpu", "x", False, {})))
     with SAMPLE.open("rb") as file:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.inputs import find_inputs
+from cluster.job import VideoSettings
+from sr_core.errors import SpecError
+
+AUTO = VideoSettings()
+
+
+def tree(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"film")
+    return folder
+
+
+def names(source: Path, output: Path, video: VideoSettings = AUTO) -> dict[str, str]:
+    found = find_inputs(str(source), str(output), video)
+    return {input_.source.key: input_.output_name for input_ in found.inputs}
+
+
+def test_a_folder_is_mirrored_in_each_sources_family(tmp_path: Path) -> None:
+    source = tree(tmp_path / "in", "a.mp4", "b/c.mkv", "b/d.ts", "e.webm", "f.MOV")
+    assert names(source, tmp_path / "out") == {
+        "a.mp4": "a.mp4",
+        "b/c.mkv": "b/c.mkv",
+        "b/d.ts": "b/d.mp4",
+        "e.webm": "e.webm",
+        "f.MOV": "f.mov",
+    }
+
+
+def test_what_is_no_video_is_told_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
+    source = tree(tmp_path / "in", "a.mp4", "notes.txt", ".hidden.mp4", ".framelift/plans/x.mp4")
+    found = find_inputs(str(source), str(tmp_path / "out"), AUTO)
+    assert [input_.source.key for input_ in found.inputs] == ["a.mp4"]
+    assert found.ignored == ("notes.txt",)
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "output"),
+    [
+        ("a.mp4", "ffv1", "a.mkv"),
+        ("a.webm", "h264", "a.mkv"),
+        ("a.mov", "av1", "a.mp4"),
+        ("a.mkv", "av1", "a.mkv"),
+    ],
+)
+def test_a_codec_that_the_family_cannot_hold_gets_the_nearest_container_that_can(
+    tmp_path: Path, source: str, codec: str, output: str
+) -> None:
+    folder = tree(tmp_path / "in", source)
+    assert names(folder, tmp_path / "out", VideoSettings(codec=codec)) == {source: output}  # type: ignore[arg-type]
+
+
+def test_a_file_goes_under_the_name_that_is_given(tmp_path: Path) -> None:
+    source = tree(tmp_path, "a.mp4") / "a.mp4"
+    found = find_inputs(str(source), str(tmp_path / "x" / "b.mkv"), AUTO)
+    assert (found.output_url, found.inputs[0].output_name) == (str(tmp_path / "x"), "b.mkv")
+    assert names(source, tmp_path / "folder") == {"a.mp4": "a.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "match"),
+    [
+        ("missing", "out", "no such file or folder"),
+        ("in", "in", "inside the input"),
+        ("in", "in/out", "inside the input"),
+        ("in", "x/../in/out", "inside the input"),
+        ("link", "in", "inside the input"),
+        ("in", "file", "must be a folder"),
+        ("in", "out.mp4", "must be a folder"),
+        ("empty", "out", "no video in the folder"),
+        ("in/a.mp4", "in/a.mp4", "would replace a source"),
+        ("in/a.mp4", "in", "would replace a source"),
+        ("in/a.mp4", "in/sub/../a.mp4", "would replace a source"),
+        ("in/a.mp4", "out.avi", "no output name"),
+        ("twins", "out", "more than one input"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(
+    tmp_path: Path, source: str, output: str, match: str
+) -> None:
+    tree(tmp_path / "in", "a.mp4", "sub/b.mp4")
+    tree(tmp_path / "twins", "a.mp4", "a.ts")
+    tree(tmp_path, "file")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(SpecError, match=match):
+        find_inputs(f"{tmp_path}/{source}", f"{tmp_path}/{output}", AUTO)
+
+
+def test_an_output_may_never_be_another_source(tmp_path: Path) -> None:
+    source = tree(tmp_path / "a", "a/film.mp4", "film.mp4")
+    with pytest.raises(SpecError, match="would replace a source"):
+        find_inputs(str(source), str(tmp_path), AUTO)
+
+
+def test_a_container_that_contradicts_the_name_is_refused(tmp_path: Path) -> None:
+    source = tree(tmp_path, "a.mp4") / "a.mp4"
+    with pytest.raises(SpecError, match="disagree"):
+        find_inputs(str(source), str(tmp_path / "b.mkv"), VideoSettings(container="mp4"))
