@@ -16,7 +16,7 @@ processes and are stored as failure records, so each is rebuilt from its fields 
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 
 class FrameliftError(Exception):
@@ -62,11 +62,6 @@ class FrameliftError(Exception):
             "expected": self.expected,
             "next_step": self.next_step,
         }
-
-    def at(self, where: str) -> Self:
-        """This error with `where` filled in if it had none; for the one place that knows the file."""
-        self.where = self.where or where
-        return self
 
 
 def _rebuild(kind: type[FrameliftError], fields: dict[str, Any]) -> FrameliftError:

@@ -25,7 +25,3 @@ def test_a_storage_error_keeps_whether_the_store_is_only_unavailable() -> None:
 def test_an_error_reads_what_where_got_expected_next() -> None:
     error = MediaError("no video", where="a.mp4", got="text", expected="a film", next_step="check it")
     assert str(error) == "a.mp4: no video; got text; expected a film; check it"
-
-
-def test_where_is_filled_in_once() -> None:
-    assert MediaError("bad").at("a.mp4").at("b.mp4").where == "a.mp4"
