@@ -119,11 +119,10 @@ def _video_misfits(video: VideoSettings) -> Iterator[tuple[str, str]]:
     if codec.own_preset(video.preset) is None:
         presets = ", ".join(dict.fromkeys([*codec.presets, *codec.efforts]))
         yield "video.preset", f"got {video.preset!r}, expected one of {presets} for {codec.name}"
-    lowest, highest = codec.quality_range
-    if isinstance(video.quality, float) and codec.name == "ffv1":
-        yield "video.quality", f"got {video.quality:g}, expected auto or lossless for {codec.name}"
-    elif isinstance(video.quality, float) and not lowest <= video.quality <= highest:
-        yield "video.quality", f"got {video.quality:g}, expected {lowest:g} to {highest:g} for {codec.name}"
+    expected = codec.expected_quality(video.quality)
+    if expected is not None:
+        got = video.quality if isinstance(video.quality, str) else f"{video.quality:g}"
+        yield "video.quality", f"got {got}, expected {expected} for {codec.name}"
 
 
 def _misfit(*misfits: tuple[str, str]) -> PydanticCustomError:

@@ -103,6 +103,21 @@ class _Codec:
             return self.preset
         return name if name in self.presets else self.efforts.get(name)
 
+    def expected_quality(self, quality: float | str) -> str | None:
+        """What is right in place of `quality`; None where it is right itself."""
+        lowest, highest = self.quality_range
+        numbers = f"{lowest:g} to {highest:g}" + " in whole numbers" * self.integer_quality
+        match quality:
+            case "auto":
+                return None
+            case "lossless":
+                return None if self.lossless else numbers
+            case float() if lowest == highest:
+                return "auto or lossless"
+            case float() if lowest <= quality <= highest:
+                return numbers if self.integer_quality and not quality.is_integer() else None
+        return numbers
+
 
 def _x264(preset: str, quality: float | None, threads: int, interval: int) -> Options:
     rate = ("qp", "0") if quality is None else ("crf", f"{quality:g}")
@@ -408,19 +423,14 @@ def _preset(codec: _Codec, settings: VideoSettings) -> str:
 
 def _quality(codec: _Codec, settings: VideoSettings) -> float | None:
     """The constant quality; None is lossless."""
-    if settings.quality == "lossless":
-        return None
-    if settings.quality == "auto":
-        return codec.quality
-    lowest, highest = codec.quality_range
-    fits = lowest <= settings.quality <= highest
-    if not fits or (codec.integer_quality and settings.quality != int(settings.quality)) or codec is FFV1:
-        number = "an integer" if codec.integer_quality else "a number"
-        expected = f"{number} from {lowest:g} to {highest:g}, or lossless"
+    expected = codec.expected_quality(settings.quality)
+    if expected is not None:
         raise SpecError(
             f"this is no quality of {codec.name}",
             where="video.quality",
-            got=f"{settings.quality:g}",
-            expected="auto or lossless" if codec is FFV1 else expected,
+            got=str(settings.quality),
+            expected=expected,
         )
-    return settings.quality
+    if settings.quality == "lossless":
+        return None
+    return codec.quality if settings.quality == "auto" else settings.quality

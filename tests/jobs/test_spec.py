@@ -62,3 +62,15 @@ def test_schema_describes_every_key() -> None:
         name for part in parts for name, key in part["properties"].items() if not key.get("description")
     ]
     assert undescribed == ["seconds"]  # it is described with its section
+
+
+@pytest.mark.parametrize(
+    ("codec", "quality"), [("av1", "lossless"), ("av1", 20.5), ("ffv1", 3.0), ("h264", 60.0)]
+)
+def test_a_quality_that_the_codec_does_not_have_is_refused_before_any_work(
+    codec: str, quality: float | str
+) -> None:
+    with pytest.raises(ValidationError, match=f"for {codec}"):
+        UpscaleSpec.model_validate(
+            {"input": "in", "output": "out", "video": {"codec": codec, "quality": quality}}
+        )
