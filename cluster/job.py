@@ -15,8 +15,10 @@ from pydantic.dataclasses import dataclass
 
 SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1"]
+Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 Container = Literal["auto", "mp4", "mov", "mkv", "webm"]
+ImageFormat = Literal["auto", "png", "jpeg", "webp", "avif", "tiff", "bmp", "gif"]
+Deinterlace = Literal["auto", "frame", "field", "off"]
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -34,6 +36,20 @@ class VideoSettings:
     preset: str | None = None
     quality: float | Literal["auto", "lossless"] = "auto"
     container: Container = "auto"
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class ImageSettings:
+    """How still images are written.
+
+    Attributes:
+        format: `auto` keeps the source's.
+        quality: 1 to 100 for jpeg, webp and avif, or `lossless` for webp and avif; `auto` is high, and
+            lossless where the source is.
+    """
+
+    format: ImageFormat = "auto"
+    quality: int | Literal["auto", "lossless"] = "auto"
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -64,9 +80,13 @@ class Policies:
 
     Attributes:
         strict: A source with damage fails; otherwise what decodes is kept and the rest is told.
+        deinterlace: What becomes of interlaced video: `frame` makes one frame of each, `field` two, `off`
+            upscales the woven fields as they are; `auto` is `frame` for those frames that say that they are
+            interlaced.
     """
 
     strict: bool = False
+    deinterlace: Deinterlace = "auto"
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -97,6 +117,7 @@ class Job:
     scale: int | None = None
     height: int | None = None
     video: VideoSettings = VideoSettings()
+    image: ImageSettings = ImageSettings()
     engine: EngineSettings = EngineSettings()
     segments: SegmentSettings = SegmentSettings()
     policies: Policies = Policies()

@@ -33,6 +33,31 @@ class ColorTags:
 
 
 @dataclass(frozen=True)
+class MasteringDisplay:
+    """The display that a film was graded on (SMPTE ST 2086).
+
+    Attributes:
+        red: CIE 1931 (x, y), as are the other three; None where only luminances are given.
+        min_luminance: In cd/m2, as is the maximum; None where only colours are given.
+    """
+
+    red: tuple[Fraction, Fraction] | None
+    green: tuple[Fraction, Fraction] | None
+    blue: tuple[Fraction, Fraction] | None
+    white: tuple[Fraction, Fraction] | None
+    min_luminance: Fraction | None
+    max_luminance: Fraction | None
+
+
+@dataclass(frozen=True)
+class ContentLight:
+    """How bright a film gets (CTA-861.3), in cd/m2: its brightest pixel, its brightest frame's mean."""
+
+    max_cll: int
+    max_fall: int
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """One stream of a source.
 
@@ -66,6 +91,10 @@ class VideoInfo:
         promised_num_frames: What the container's own index counts, where more is promised than is there, as
             after a copy that broke off; from the promised duration where it does not count; else None.
         side_data: What the first frames carry beside pixels, by FFmpeg's names.
+        has_repeat_flags: Frames say that fields of theirs are shown twice (soft telecine).
+        timestamp_problem: Why its times need repair, so that it is one segment; empty if they are good.
+        mastering_display: HDR10 static metadata; None where there is none.
+        content_light: HDR10 static metadata; None where there is none.
         start_pts: pts of the first displayed frame.
         end_pts: pts of the last displayed frame plus its duration.
     """
@@ -87,6 +116,10 @@ class VideoInfo:
     end_pts: int
     side_data: tuple[str, ...] = ()
     display_matrix: tuple[int, int, int, int, int, int, int, int, int] | None = None
+    has_repeat_flags: bool = False
+    timestamp_problem: str = ""
+    mastering_display: MasteringDisplay | None = None
+    content_light: ContentLight | None = None
 
     @property
     def duration_s(self) -> Fraction:

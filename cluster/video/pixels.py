@@ -1,7 +1,8 @@
-"""Pixel formats by name: how the planes of a frame are stored. Pure."""
+"""Pixel formats by name: what the samples of a frame are, and how they are stored. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -11,13 +12,14 @@ class PixelFormat:
 
     Attributes:
         name: FFmpeg's.
-        planar: The format with the same samples in one plane each and the code in the low bits.
-        bit_depth: 8, 10 or 12; above 8 a sample takes two bytes, the lower one first.
+        planar: The format with the very same samples in one plane each, the code in the low bits, and above
+            8 bits the lower byte first. Its planes are Y, Cb, Cr or, in this order, G, B, R; alpha is last.
+        bit_depth: 8 to 16, of every plane.
         chroma_w_shift: log2 of luma columns per chroma column.
         chroma_h_shift: log2 of luma rows per chroma row.
         has_chroma: False for grey.
-        is_semi_planar: Cb and Cr take turns in one plane.
-        is_msb_aligned: The code is in the high bits.
+        is_rgb: The planes are colours rather than luma and chroma.
+        has_alpha: The last plane is opacity.
     """
 
     name: str
@@ -26,33 +28,88 @@ class PixelFormat:
     chroma_w_shift: int = 0
     chroma_h_shift: int = 0
     has_chroma: bool = True
-    is_semi_planar: bool = False
-    is_msb_aligned: bool = False
+    is_rgb: bool = False
+    has_alpha: bool = False
+
+    @property
+    def is_planar(self) -> bool:
+        """Whether frames are stored as `planar` says."""
+        return self.name == self.planar
 
     @property
     def is_420(self) -> bool:
         """Whether chroma has half the columns and half the rows."""
-        return self.has_chroma and (self.chroma_w_shift, self.chroma_h_shift) == (1, 1)
+        return (self.chroma_w_shift, self.chroma_h_shift) == (1, 1)
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether chroma has fewer samples than luma."""
+        return bool(self.chroma_w_shift or self.chroma_h_shift)
 
     def plane_sizes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of every plane of the planar format; odd frames have a last, shared sample."""
-        if not self.has_chroma:
-            return ((height, width),)
+        luma = (height, width)
         chroma = (-(-height >> self.chroma_h_shift), -(-width >> self.chroma_w_shift))
-        return (height, width), chroma, chroma
+        return luma, *[chroma] * (2 * self.has_chroma), *[luma] * self.has_alpha
+
+
+_SHIFTS = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
+
+# What is not planar, and the planar format with the same samples, into which FFmpeg's scaler (8.1) turns it
+# without a change. It does not so for p210, p216 and y210, and makes rgb555's white grey: those are not here.
+_UNPACKED = {
+    **dict.fromkeys(["rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr"], "gbrp"),
+    **dict.fromkeys(["rgba", "bgra", "argb", "abgr", "pal8"], "gbrap"),
+    **dict.fromkeys(["rgb48le", "rgb48be"], "gbrp16le"),
+    **dict.fromkeys(["rgba64le", "rgba64be"], "gbrap16le"),
+    **dict.fromkeys(["monow", "monob"], "gray"),
+    **dict.fromkeys(["yuyv422", "uyvy422", "yvyu422", "nv16"], "yuv422p"),
+    **dict.fromkeys(["nv12", "nv21"], "yuv420p"),
+    "nv24": "yuv444p",
+    "p010le": "yuv420p10le",
+    "p012le": "yuv420p12le",
+    "p016le": "yuv420p16le",
+    "x2rgb10le": "gbrp10le",
+    "ayuv64le": "yuva444p16le",
+}
+
+
+def _families() -> Iterator[tuple[str, PixelFormat, tuple[int, ...]]]:
+    """(name without depth, what it is at 8 bit, depths) of the planar formats."""
+    depths = (8, 9, 10, 12, 14, 16)
+    for sampling, (across, down) in _SHIFTS.items():
+        known = {"440": (8, 10, 12), "411": (8,), "410": (8,)}.get(sampling, depths)
+        yield f"yuv{sampling}p", PixelFormat("", "", 8, across, down), known
+    for sampling, known in (("420", (8, 9, 10, 16)), ("422", (8, 9, 10, 12, 16)), ("444", (8, 9, 10, 12, 16))):
+        yield f"yuva{sampling}p", PixelFormat("", "", 8, *_SHIFTS[sampling], has_alpha=True), known
+    yield "gray", PixelFormat("", "", 8, has_chroma=False), depths
+    yield "gbrp", PixelFormat("", "", 8, is_rgb=True), depths
+    yield "gbrap", PixelFormat("", "", 8, is_rgb=True, has_alpha=True), (8, 10, 12, 14, 16)
 
 
 def _formats() -> dict[str, PixelFormat]:
-    found = []
-    for bit_depth, suffix in ((8, ""), (10, "10le"), (12, "12le")):
-        for sampling, shifts in (("420", (1, 1)), ("422", (1, 0)), ("444", (0, 0))):
-            name = f"yuv{sampling}p{suffix}"
-            found.append(PixelFormat(name, name, bit_depth, *shifts))
-        name = f"gray{suffix}"
-        found.append(PixelFormat(name, name, bit_depth, has_chroma=False))
-    found.append(PixelFormat("nv12", "yuv420p", 8, 1, 1, is_semi_planar=True))
-    found.append(PixelFormat("p010le", "yuv420p10le", 10, 1, 1, is_semi_planar=True, is_msb_aligned=True))
-    return {pixel_format.name: pixel_format for pixel_format in found}
+    found = {}
+    for family, what, depths in _families():
+        for depth in depths:
+            little = family if depth == 8 else f"{family}{depth}le"
+            for name in {little, little.replace("le", "be")}:
+                found[name] = _named(what, name, little, depth)
+    for name, planar in _UNPACKED.items():
+        found[name] = _named(found[planar], name, planar, found[planar].bit_depth)
+    return found
+
+
+def _named(what: PixelFormat, name: str, planar: str, depth: int) -> PixelFormat:
+    return PixelFormat(
+        name,
+        planar,
+        depth,
+        what.chroma_w_shift,
+        what.chroma_h_shift,
+        what.has_chroma,
+        what.is_rgb,
+        what.has_alpha,
+    )
 
 
 PIXEL_FORMATS = _formats()
