@@ -16,7 +16,7 @@ from cluster.video.info import ColorTags, VideoInfo
 from cluster.video.pixels import PixelFormat, pixel_format
 from sr_core.errors import MediaError, SpecError
 
-CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1"]
+CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 Options = tuple[tuple[str, str], ...]
 
 # A keyframe at least this often: players can seek, and an error in the stream does not last.

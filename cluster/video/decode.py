@@ -238,17 +238,10 @@ class VideoReader:
 
 def planes_of(frame: VideoFrame, pixels: PixelFormat) -> tuple[Plane, ...]:
     """The planes of `frame` in the planar format of `pixels`, without a copy where it is in that format."""
+    planar = frame if pixels.is_planar else frame.reformat(format=pixels.planar)
     dtype = np.dtype(np.uint8 if pixels.bit_depth == 8 else np.uint16)
     sizes = pixels.plane_sizes(frame.width, frame.height)
-    if not pixels.is_semi_planar:
-        return tuple(_view(frame, index, size, dtype) for index, size in enumerate(sizes))
-    chroma_h, chroma_w = sizes[1]
-    both = _view(frame, 1, (chroma_h, 2 * chroma_w), dtype)
-    luma = _view(frame, 0, sizes[0], dtype)
-    if not pixels.is_msb_aligned:
-        return luma, both[:, 0::2].copy(), both[:, 1::2].copy()
-    shift = 16 - pixels.bit_depth
-    return luma >> shift, both[:, 0::2] >> shift, both[:, 1::2] >> shift
+    return tuple(_view(planar, index, size, dtype) for index, size in enumerate(sizes))
 
 
 def _view(frame: VideoFrame, index: int, size: tuple[int, int], dtype: np.dtype[Any]) -> Any:
