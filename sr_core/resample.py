@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,11 @@ class Taps:
 
     first: tuple[int, ...]
     weights: npt.NDArray[np.float64]
+
+    @cached_property
+    def lowest(self) -> int:
+        """Input index of the first tap of all."""
+        return min(self.first)
 
 
 def _nearest(x: float) -> float:
@@ -190,12 +195,12 @@ def _strips(rows: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _reach(taps: Taps, axis: AxisMap, num_turns: int, size: int, device: torch.device) -> Tensor:
     """The input indices that all outputs need, in order, held within the plane: its edges are repeated."""
     last = (num_turns - 1) * axis.ratio.denominator + max(taps.first) + taps.weights.shape[1]
-    return torch.arange(min(taps.first), last, device=device).clamp_(0, size - 1)
+    return torch.arange(taps.lowest, last, device=device).clamp_(0, size - 1)
 
 
 def _weighted_sum(padded: Tensor, dim: int, taps: Taps, phase: int, step: int, out: Tensor) -> None:
     """Fill `out` with one phase of every period; `padded` starts at the lowest index of any phase."""
-    first, span = taps.first[phase] - min(taps.first), (out.shape[dim] - 1) * step + 1
+    first, span = taps.first[phase] - taps.lowest, (out.shape[dim] - 1) * step + 1
     terms = [(first + tap, float(w)) for tap, w in enumerate(taps.weights[phase]) if w != 0.0]
     for number, (start, weight) in enumerate(terms):
         samples = padded.narrow(dim, start, span)

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sr_core.alpha import fill_hidden, scale_alpha
 from sr_core.color import (
     ColorSpace,
+    Conversion,
+    Matrix,
     PlaneFormat,
     Planes,
-    chroma_to_unit,
-    luma_to_unit,
-    planes_to_rgb,
+    UnitFrame,
+    planes_to_units,
     rgb_to_planes,
+    rgb_to_yuv,
     scale_chroma,
-    unit_to_chroma,
-    unit_to_luma,
+    unit_to_alpha,
+    units_to_rgb,
+    yuv_to_planes,
+    yuv_to_rgb,
 )
 from sr_core.errors import OutputError, SpecError
 from sr_core.kernels import Kernel
@@ -38,6 +44,10 @@ PRECISIONS: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+# Of RGB, luma networks get the luma that their papers train and measure on, which has these weights (MATLAB's
+# rgb2ycbcr) whatever the primaries are. Interpolation does not mind: it is linear, as the conversion is.
+_NETWORK_LUMA = Matrix.BT601
 
 # Below this, out of memory has another reason than the size of a tile.
 _SMALLEST_TILE_PX = 32
@@ -82,9 +92,15 @@ class Upscaler:
         color_space: ColorSpace,
         output_size: tuple[int, int] | None = None,
         *,
+        out_format: PlaneFormat | None = None,
+        out_space: ColorSpace | None = None,
         where: str = "",
     ) -> Planes:
-        """The sr_frame's planes, on the device, in the format of the lr_frame's.
+        """The sr_frame's planes, on the device; floats are rounded to codes once, at the end.
+
+        Opacity is scaled by Lanczos, and colours that it hides entirely are replaced by their surroundings
+        before the network sees them; where the result has no alpha, nothing is hidden any more, so that they
+        stay as they are.
 
         Args:
             planes: Planes of `plane_format`, on any device.
@@ -92,17 +108,26 @@ class Upscaler:
             color_space: What their codes mean.
             output_size: (height, width) of the result; the model's scale times the input's if None. What
                 differs from that is resampled with the widened Lanczos kernel.
+            out_format: How the result is stored; `plane_format` if None. Depth and subsampling may differ,
+                chroma and alpha may go, grey may get chroma of no colour, and RGB may become luma and chroma.
+            out_space: What its codes mean; `color_space` if None. Range and siting may differ, and also the
+                matrix where one side is RGB or grey.
             where: Names the frame in errors.
 
         Raises:
             OutputError: The network made values that are not finite.
-            SpecError: The planes contradict `plane_format`, or the model takes 4:2:0 only.
+            SpecError: The planes contradict `plane_format`, the result cannot be made of the source, or the
+                model takes 4:2:0 only.
             torch.OutOfMemoryError: Even the smallest tile does not fit.
         """
+        conversion = Conversion(
+            plane_format, color_space, out_format or plane_format, out_space or color_space
+        )
         _check_planes(planes, plane_format, where)
+        conversion.refuse_contradictions(where)
         on_device = tuple(plane.to(self.device, non_blocking=True) for plane in planes)
-        lr_frame = self._to_network_input(on_device, plane_format, color_space)
-        sr_frame = self.run(lr_frame)
+        lr_frame = self._to_units(on_device, conversion)
+        sr_frame = self.run(self._to_network_input(lr_frame, conversion))
         if not math.isfinite(float(sr_frame.sum())):
             raise OutputError(
                 "The network made values that are not finite",
@@ -110,8 +135,9 @@ class Upscaler:
                 got=f"{self.model.facts.name} on {self.device}",
                 next_step="try precision fp32",
             )
-        size = output_size or self._scaled(planes[0])
-        return self._from_network_output(sr_frame, on_device, plane_format, color_space, size)
+        size = output_size or self._scaled(lr_frame.size)
+        colors = self._from_network_output(sr_frame, lr_frame, conversion, size)
+        return *colors, *_alpha_planes(lr_frame, conversion.out_format, size)
 
     @torch.inference_mode()
     def run(self, lr_frame: Tensor) -> Tensor:
@@ -137,29 +163,38 @@ class Upscaler:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _to_network_input(self, planes: Planes, plane_format: PlaneFormat, color_space: ColorSpace) -> Tensor:
+    def _to_units(self, planes: Planes, conversion: Conversion) -> UnitFrame:
+        """The lr_frame in floats, with nothing hidden in it; for luma models, RGB as luma and chroma."""
+        source = conversion.source_format
+        lr_frame = planes_to_units(planes, source, conversion.source_space)
+        if conversion.out_format.has_alpha:
+            lr_frame = fill_hidden(lr_frame, source)
+        if source.is_rgb and self.model.facts.color_mode is ColorMode.LUMA:
+            luma, chroma = rgb_to_yuv(lr_frame.colors, _NETWORK_LUMA)
+            return UnitFrame(luma, chroma, lr_frame.alpha)
+        return lr_frame
+
+    def _to_network_input(self, lr_frame: UnitFrame, conversion: Conversion) -> Tensor:
         """(1, C, h, w) float32 in the model's colour mode."""
         match self.model.facts.color_mode:
             case ColorMode.RGB:
-                return planes_to_rgb(planes, plane_format, color_space)
+                return units_to_rgb(lr_frame, conversion.source_format, conversion.source_space)
             case ColorMode.LUMA:
-                return luma_to_unit(planes[0], plane_format, color_space)
+                return lr_frame.colors
             case ColorMode.YUV420:
-                return self._to_yuv420_input(planes, plane_format, color_space)
+                return self._to_yuv420_input(lr_frame, conversion.source_format)
 
-    def _to_yuv420_input(self, planes: Planes, plane_format: PlaneFormat, color_space: ColorSpace) -> Tensor:
-        if not plane_format.is_420:
+    def _to_yuv420_input(self, lr_frame: UnitFrame, plane_format: PlaneFormat) -> Tensor:
+        if lr_frame.chroma is None or not plane_format.is_420:
             got = f"chroma shifts {plane_format.chroma_w_shift} and {plane_format.chroma_h_shift}"
             raise SpecError(
                 "The model takes 4:2:0 only",
                 where=self.model.facts.name,
-                got=got if plane_format.has_chroma else "grey",
+                got="rgb" if plane_format.is_rgb else got if plane_format.has_chroma else "grey",
                 next_step="choose an rgb or luma model for this source",
             )
-        luma = _pad_to_multiple(luma_to_unit(planes[0], plane_format, color_space), 2)
-        return torch.cat(
-            [F.pixel_unshuffle(luma, 2), chroma_to_unit(planes, plane_format, color_space)], dim=1
-        )
+        luma = _pad_to_multiple(lr_frame.colors, 2)
+        return torch.cat([F.pixel_unshuffle(luma, 2), lr_frame.chroma], dim=1)
 
     def _shrink(self, num_tiles: int, frame_px: int) -> bool:
         """Halve the batch or, when it is 1, the tile; False where neither is possible."""
@@ -193,41 +228,51 @@ class Upscaler:
                     _stitch(sr_frame, window, tile, scale)
         return sr_frame[..., : scale * lr_frame.shape[-2], : scale * lr_frame.shape[-1]]
 
-    def _scaled(self, y_plane: Tensor) -> tuple[int, int]:
-        return y_plane.shape[0] * self.model.facts.scale, y_plane.shape[1] * self.model.facts.scale
+    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size[0] * self.model.facts.scale, size[1] * self.model.facts.scale
 
     def _from_network_output(
-        self,
-        sr_frame: Tensor,
-        planes: Planes,
-        plane_format: PlaneFormat,
-        color_space: ColorSpace,
-        size: tuple[int, int],
+        self, sr_frame: Tensor, lr_frame: UnitFrame, conversion: Conversion, size: tuple[int, int]
     ) -> Planes:
-        scaled = self._scaled(planes[0])
+        """Planes of `size` without alpha."""
+        scaled = self._scaled(lr_frame.size)
         match self.model.facts.color_mode:
             case ColorMode.RGB:
-                return rgb_to_planes(_resize(sr_frame, scaled, size), plane_format, color_space)
+                return _from_rgb_output(_resize(sr_frame, scaled, size), conversion)
+            case ColorMode.LUMA if conversion.source_format.is_rgb:
+                rgb = self._rgb_of_luma_output(sr_frame, lr_frame)
+                return _from_rgb_output(_resize(rgb, scaled, size), conversion)
             case ColorMode.LUMA:
-                luma = unit_to_luma(_resize(sr_frame, scaled, size)[0, 0], plane_format, color_space)
-                return luma, *self._interpolated_chroma(planes, plane_format, color_space, size)
+                luma = _resize(sr_frame, scaled, size)
+                return self._from_luma_output(luma, lr_frame, conversion)
             case ColorMode.YUV420:
-                return _from_yuv420_output(sr_frame, plane_format, color_space, scaled, size)
+                return _from_yuv420_output(sr_frame, conversion, scaled, size)
 
-    def _interpolated_chroma(
-        self, planes: Planes, plane_format: PlaneFormat, color_space: ColorSpace, size: tuple[int, int]
-    ) -> Planes:
-        if not plane_format.has_chroma:
-            return ()
+    def _rgb_of_luma_output(self, luma: Tensor, lr_frame: UnitFrame) -> Tensor:
+        """(1, 3, H, W) R'G'B' from the network's luma and the chroma that `_to_units` made of RGB."""
+        assert lr_frame.chroma is not None
+        axis = AxisMap(Fraction(self.model.facts.scale))
+        size = (luma.shape[-2], luma.shape[-1])
+        chroma = resample(lr_frame.chroma, size, self.model.facts.chroma_kernel, axis, axis)
+        return yuv_to_rgb(luma, chroma, _NETWORK_LUMA)
+
+    def _from_luma_output(self, luma: Tensor, lr_frame: UnitFrame, conversion: Conversion) -> Planes:
+        """Planes of luma's size; chroma is interpolated straight to it."""
+        made, space = conversion.out_format, conversion.out_space
+        if lr_frame.chroma is None or not made.has_chroma:
+            return yuv_to_planes(luma, None, made, space)
+        size = (luma.shape[-2], luma.shape[-1])
         chroma = scale_chroma(
-            chroma_to_unit(planes, plane_format, color_space),
+            lr_frame.chroma,
             size,
-            _ratio((planes[0].shape[0], planes[0].shape[1]), size),
-            plane_format,
-            color_space.chroma_location,
+            _ratio(lr_frame.size, size),
+            conversion.source_format,
+            conversion.source_space.chroma_location,
             self.model.facts.chroma_kernel,
+            out_format=made,
+            out_location=space.chroma_location,
         )
-        return tuple(unit_to_chroma(plane, plane_format, color_space) for plane in chroma[0])
+        return yuv_to_planes(luma, chroma, made, space)
 
 
 def _dtype(model: Model, precision: str) -> torch.dtype:
@@ -243,10 +288,9 @@ def _dtype(model: Model, precision: str) -> torch.dtype:
 
 
 def _check_planes(planes: Planes, plane_format: PlaneFormat, where: str) -> None:
-    size = (planes[0].shape[0], planes[0].shape[1])
-    sizes = [size, *[plane_format.chroma_size(size)] * (2 if plane_format.has_chroma else 0)]
     got = [(tuple(plane.shape), plane.dtype) for plane in planes]
-    expected = [(each, plane_format.dtype) for each in sizes]
+    height, width = planes[0].shape if planes and planes[0].dim() == 2 else (0, 0)
+    expected = [(each, plane_format.dtype) for each in plane_format.plane_sizes((height, width))]
     if got != expected:
         raise SpecError("Planes contradict their format", where=where, got=str(got), expected=str(expected))
 
@@ -287,25 +331,38 @@ def _resize(frame: Tensor, before: tuple[int, int], after: tuple[int, int]) -> T
     return resample(frame, after, Kernel.LANCZOS, AxisMap(rows), AxisMap(columns))
 
 
+def _alpha_planes(lr_frame: UnitFrame, out_format: PlaneFormat, size: tuple[int, int]) -> Planes:
+    if lr_frame.alpha is None or not out_format.has_alpha:
+        return ()
+    return (unit_to_alpha(scale_alpha(lr_frame.alpha, size)[0, 0], out_format),)
+
+
+def _from_rgb_output(rgb: Tensor, conversion: Conversion) -> Planes:
+    """Planes from (1, 3, H, W) R'G'B'; grey stays without colour, also where the network gave it some."""
+    space = replace(conversion.out_space, matrix=conversion.matrix)
+    if conversion.source_format.has_chroma:
+        return rgb_to_planes(rgb, conversion.out_format, space)
+    luma, _ = rgb_to_yuv(rgb, space.matrix)
+    return yuv_to_planes(luma, None, conversion.out_format, space)
+
+
 def _from_yuv420_output(
-    sr_frame: Tensor,
-    plane_format: PlaneFormat,
-    color_space: ColorSpace,
-    scaled: tuple[int, int],
-    size: tuple[int, int],
+    sr_frame: Tensor, conversion: Conversion, scaled: tuple[int, int], size: tuple[int, int]
 ) -> Planes:
     """Planes of `size` from the network's (1, 6, h, w); odd frames came in padded and lose that here."""
-    luma = F.pixel_shuffle(sr_frame[:, :4], 2)[..., : scaled[0], : scaled[1]]
-    height, width = plane_format.chroma_size(scaled)
+    source, made, space = conversion.source_format, conversion.out_format, conversion.out_space
+    luma = _resize(F.pixel_shuffle(sr_frame[:, :4], 2)[..., : scaled[0], : scaled[1]], scaled, size)
+    if not made.has_chroma:
+        return yuv_to_planes(luma, None, made, space)
+    height, width = source.chroma_size(scaled)
     chroma = scale_chroma(
         sr_frame[:, 4:, :height, :width],
         size,
         _ratio(scaled, size),
-        plane_format,
-        color_space.chroma_location,
+        source,
+        conversion.source_space.chroma_location,
         Kernel.LANCZOS,
+        out_format=made,
+        out_location=space.chroma_location,
     )
-    return (
-        unit_to_luma(_resize(luma, scaled, size)[0, 0], plane_format, color_space),
-        *(unit_to_chroma(plane, plane_format, color_space) for plane in chroma[0]),
-    )
+    return yuv_to_planes(luma, chroma, made, space)

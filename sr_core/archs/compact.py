@@ -85,6 +85,9 @@ class Compact(Network):
         Those two carry the picture itself, and 8 bits of mantissa cannot hold 10-bit video.
         """
         self.body_dtype = dtype
+        for layer in self.body[:-1]:
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data = _round_kernels(layer.weight.data, dtype)
         self.body[:-1].to(dtype)
         self.body[-1].to(torch.float32)
 
@@ -102,22 +105,45 @@ class Compact(Network):
         """As layer 0 would, on channels that zeros fill up to a whole vector of them.
 
         With 1, 3 or 6 input channels a CPU picks its algorithm, and with it the order of sums, by the size of
-        the frame; tiles then differ from the whole in their last bits.
+        the frame; tiles then differ from the whole in their last bits. In half precision, what rounding took
+        from the input is a second set of channels with the same weights, most of which were zeros anyway:
+        bf16 alone would show the network an 8-bit picture.
         """
         first = self.body.get_submodule("0")
         num_channels = lr_frames.shape[1]
-        num_zeros = -num_channels % _VECTOR_CHANNELS
+        num_parts = 1 if self.body_dtype == torch.float32 else 2
+        num_zeros = -num_parts * num_channels % _VECTOR_CHANNELS
         # Without channels last, a bf16 convolution on a CPU takes 3.5 times as long, most of it reordering.
         features = torch.empty(
-            (lr_frames.shape[0], num_channels + num_zeros, *lr_frames.shape[2:]),
+            (lr_frames.shape[0], num_parts * num_channels + num_zeros, *lr_frames.shape[2:]),
             dtype=self.body_dtype,
             device=lr_frames.device,
             memory_format=torch.channels_last,
         )
         features[:, :num_channels] = lr_frames
-        features[:, num_channels:] = 0
-        weight = F.pad(first.get_parameter("weight"), (0, 0, 0, 0, 0, num_zeros))
+        if num_parts == 2:
+            features[:, num_channels : 2 * num_channels] = lr_frames - features[:, :num_channels]
+        features[:, num_parts * num_channels :] = 0
+        weight = first.get_parameter("weight").repeat(1, num_parts, 1, 1)
+        weight = F.pad(weight, (0, 0, 0, 0, 0, num_zeros))
         return F.conv2d(features, weight, first.get_parameter("bias"), padding=1)
+
+
+def _round_kernels(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights (out, in, rows, columns) in `dtype`, each kernel's sum being kept as well as it can be.
+
+    What a kernel answers where the picture is smooth is its sum. Taps that are rounded each by itself move
+    that at random and shift smooth colours by some codes of 10 bits. So each tap takes over the error of the
+    next larger one; what is left is within the rounding of the smallest.
+    """
+    taps = weight.float().flatten(2)
+    order = taps.abs().argsort(dim=2, descending=True, stable=True)
+    rounded, error = torch.empty_like(taps, dtype=dtype), torch.zeros_like(taps[..., :1])
+    for place in torch.split(order, 1, dim=2):
+        exact = taps.gather(2, place) + error
+        rounded.scatter_(2, place, exact.to(dtype))
+        error = exact - exact.to(dtype)
+    return rounded.view_as(weight)
 
 
 def _matches(state_dict: Mapping[str, Tensor]) -> bool:

@@ -21,6 +21,7 @@ from sr_core.color import (
 )
 from sr_core.errors import SpecError
 from sr_core.kernels import Kernel
+from tests.sr_core.frames import noise
 
 YUV444_8 = PlaneFormat(8, 0, 0)
 YUV444_10 = PlaneFormat(10, 0, 0)
@@ -28,17 +29,6 @@ YUV444_10 = PlaneFormat(10, 0, 0)
 
 def codes(*values: int, plane_format: PlaneFormat) -> Planes:
     return tuple(torch.tensor([[v]], dtype=torch.int32).to(plane_format.dtype) for v in values)
-
-
-def noise(height: int, width: int, plane_format: PlaneFormat) -> Planes:
-    generator = torch.Generator().manual_seed(height + width)
-    chroma = [plane_format.chroma_size((height, width))] * (2 if plane_format.has_chroma else 0)
-    return tuple(
-        torch.randint(0, 1 << plane_format.bit_depth, size, generator=generator, dtype=torch.int32).to(
-            plane_format.dtype
-        )
-        for size in [(height, width), *chroma]
-    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +76,7 @@ def test_round_trip_of_444_through_rgb_changes_no_code(
 
 
 @pytest.mark.parametrize(
-    "plane_format", [PlaneFormat(d, w, h) for d in (8, 10, 16) for w, h in ((1, 1), (1, 0))]
+    "plane_format", [PlaneFormat(d, w, h) for d in range(8, 17) for w, h in ((1, 1), (2, 0))]
 )
 @pytest.mark.parametrize("full_range", [False, True])
 def test_round_trip_of_every_code_through_unit_floats_is_exact(
@@ -215,7 +205,19 @@ def test_odd_frames_have_a_last_chroma_sample() -> None:
 
 
 def test_formats_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(SpecError, match="bit depth"):
-        PlaneFormat(9)
+    for bit_depth in (7, 17):
+        with pytest.raises(SpecError, match="bit depth"):
+            PlaneFormat(bit_depth)
     with pytest.raises(SpecError, match="subsampling"):
         PlaneFormat(8, 3, 0)
+    with pytest.raises(SpecError, match="RGB has three planes"):
+        PlaneFormat(8, 1, 1, is_rgb=True)
+
+
+def test_planes_are_counted_and_sized_with_alpha_last() -> None:
+    size = (121, 161)
+
+    assert PlaneFormat(8, 2, 2, has_alpha=True).plane_sizes(size) == (size, (31, 41), (31, 41), size)
+    assert PlaneFormat(8, has_chroma=False, has_alpha=True).plane_sizes(size) == (size, size)
+    assert PlaneFormat(12, 0, 0, is_rgb=True).plane_sizes(size) == (size,) * 3
+    assert PlaneFormat(12, 0, 0, is_rgb=True, has_alpha=True).num_planes == 4

@@ -14,7 +14,6 @@ from sr_core.color import (
     ChromaLocation,
     ColorSpace,
     PlaneFormat,
-    Planes,
     luma_to_unit,
     planes_to_rgb,
     rgb_to_planes,
@@ -24,6 +23,7 @@ from sr_core.kernels import Kernel
 from sr_core.model import Model, load_model
 from sr_core.resample import AxisMap, resample
 from sr_core.upscale import Upscaler
+from tests.sr_core.frames import equal, noise
 
 WHOLE = 10_000
 ANIME = "realesr-animevideov3.pth"
@@ -63,21 +63,6 @@ def compact(scale: int = 2, num_channels: int = 3) -> Model:
     return Model(COMPACT.build(config).eval(), COMPACT.facts(config), "")
 
 
-def noise(height: int, width: int, plane_format: PlaneFormat) -> Planes:
-    generator = torch.Generator().manual_seed(height * width)
-    chroma = [plane_format.chroma_size((height, width))] * (2 if plane_format.has_chroma else 0)
-    return tuple(
-        torch.randint(0, 1 << plane_format.bit_depth, size, generator=generator, dtype=torch.int32).to(
-            plane_format.dtype
-        )
-        for size in [(height, width), *chroma]
-    )
-
-
-def equal(a: Planes, b: Planes) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
@@ -86,7 +71,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 6])
 def test_tiles_and_batches_change_no_bit(precision: str, channels: int) -> None:
     frame = torch.rand(1, channels, 117, 203, generator=torch.Generator().manual_seed(3))
     expected = Upscaler(compact(2, channels), "cpu", precision, WHOLE, 1).run(frame)
@@ -156,6 +141,11 @@ def test_planes_equal_those_of_a_plain_forward_pass(published: Callable[[str], P
         PlaneFormat(8, 1, 0),
         PlaneFormat(12, 0, 0),
         PlaneFormat(8, has_chroma=False),
+        PlaneFormat(8, 2, 0),
+        PlaneFormat(9, 2, 2, has_alpha=True),
+        PlaneFormat(14, 0, 1),
+        PlaneFormat(16, 0, 0, is_rgb=True, has_alpha=True),
+        PlaneFormat(8, has_chroma=False, has_alpha=True),
     ],
     ids=str,
 )
@@ -171,9 +161,8 @@ def test_any_format_and_odd_sizes_come_out_in_the_same_format(
         noise(*size, plane_format), plane_format, ColorSpace()
     )
 
-    assert [plane.dtype for plane in got] == [plane_format.dtype] * (3 if plane_format.has_chroma else 1)
-    assert tuple(got[0].shape) == (height, width)
-    assert all(tuple(plane.shape) == plane_format.chroma_size((height, width)) for plane in got[1:])
+    assert [plane.dtype for plane in got] == [plane_format.dtype] * plane_format.num_planes
+    assert tuple(tuple(plane.shape) for plane in got) == plane_format.plane_sizes((height, width))
 
 
 @pytest.mark.parametrize("color_mode", [ColorMode.RGB, ColorMode.LUMA])
@@ -201,7 +190,11 @@ def test_yuv420_models_see_planes_in_reading_order_and_give_them_back(size: tupl
     assert equal(got, (wanted[0], wanted[1][:height, :width], wanted[2][:height, :width]))
 
 
-@pytest.mark.parametrize("plane_format", [PlaneFormat(8, 1, 0), PlaneFormat(8, has_chroma=False)], ids=str)
+@pytest.mark.parametrize(
+    "plane_format",
+    [PlaneFormat(8, 1, 0), PlaneFormat(8, has_chroma=False), PlaneFormat(8, 0, 0, is_rgb=True)],
+    ids=str,
+)
 def test_yuv420_models_refuse_other_sources(plane_format: PlaneFormat) -> None:
     engine = Upscaler(doubler(ColorMode.YUV420), "cpu", "fp32", 64, 1)
 
@@ -309,7 +302,12 @@ def test_planes_that_contradict_their_format_are_refused() -> None:
     engine = Upscaler(load_model("nearest", 2), "cpu", "fp32", 64, 1)
     planes = noise(8, 8, PlaneFormat())
 
-    for wrong in (planes[:1], (planes[0], planes[0], planes[0]), tuple(p.to(torch.uint16) for p in planes)):
+    for wrong in (
+        (),
+        planes[:1],
+        (planes[0], planes[0], planes[0]),
+        tuple(p.to(torch.uint16) for p in planes),
+    ):
         with pytest.raises(SpecError, match="contradict"):
             engine.upscale(wrong, PlaneFormat(), ColorSpace())
 
