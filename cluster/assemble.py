@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from cluster.job import Deinterlace
 from cluster.manifest import Manifest
 from cluster.memory import give_back
-from cluster.report import MissingRange
+from cluster.plan import Input
+from cluster.publish import digest, is_published, publish
+from cluster.report import FrameRange
 from cluster.storage import MissingObjectError, Storage, open_storage
 from cluster.tasks import AssembleTask, MissingParts, OutputReceipt, SegmentReceipt
 from cluster.video.concat import JoinSettings, join
+from cluster.video.info import VideoInfo
 from cluster.video.timeline import PtsArray
 from cluster.video.verify import verify
-from sr_core.errors import MediaError, SourceChanged, SpecError, StorageError
+from sr_core.errors import MediaError, SourceChanged, StorageError
 
 _MAX_ERRORS = 20
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -32,21 +35,39 @@ class _Sums:
     num_frames: int = 0
     part_bytes: int = 0
     psnr_db: float | None = None
-    missing: list[MissingRange] = field(default_factory=list)
+    missing: list[FrameRange] = field(default_factory=list)
+    corrupt: list[FrameRange] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    num_interlaced: int = 0
+    num_resized: int = 0
 
     def add(self, receipt: SegmentReceipt) -> None:
         self.num_frames += receipt.num_frames
         self.part_bytes += receipt.size_bytes
         self.psnr_db = min((db for db in (self.psnr_db, receipt.psnr_db) if db is not None), default=None)
         self.missing.extend(receipt.missing)
+        self.corrupt.extend(receipt.corrupt)
         self.errors.extend(receipt.errors[: max(0, _MAX_ERRORS - len(self.errors))])
         self.told.extend(told for told in receipt.told if told not in self.told)
         self.seconds += sum(receipt.stage_seconds.values())
-        if receipt.num_corrupt:
-            self.errors.append(f"{receipt.num_corrupt} frames of {receipt.key} are damaged in the source")
+        self.num_interlaced += receipt.num_interlaced
+        self.num_resized += receipt.num_resized
+
+    def all_told(self, asked: Deinterlace) -> tuple[str, ...]:
+        """What the segments have to tell, as one."""
+        told = list(self.told)
+        if self.num_interlaced and asked != "off":
+            told.append(
+                f"{self.num_interlaced} frames say that they are interlaced and were upscaled as they are; "
+                "deinterlace frame would treat them"
+            )
+        if self.num_resized:
+            told.append(
+                f"{self.num_resized} frames have another size or pixel format than the first, and were fitted"
+            )
+        return tuple(told)
 
 
 def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingParts:
@@ -65,7 +86,8 @@ def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingPar
     path = storage.scratch_dir() / f"{task.attempt}.{treatment.container}"
     try:
         sums = _join(task, storage, manifest, path)
-        receipt = _publish(task, storage, manifest, path, sums)
+        receipt = _receipt_of(task, path, sums)
+        publish(path, receipt, treatment.input, task.video.replaces, storage)
     except MissingObjectError:
         return _without_parts(task, storage, manifest)
     finally:
@@ -87,7 +109,7 @@ def _is_whole(segment_key: str, storage: Storage, manifest: Manifest) -> bool:
         return False
     try:
         with storage.open(key, info.version) as part:
-            return _digest(part) == receipt.sha256
+            return digest(part) == receipt.sha256
     except SourceChanged:  # gone meanwhile
         return False
 
@@ -98,18 +120,13 @@ def _without_parts(task: AssembleTask, storage: Storage, manifest: Manifest) -> 
     Else takes back the receipts of the segments whose parts are not what they say.
     """
     published = manifest.output(task.output_key)
-    if published is not None and _is_there(published, storage):
+    if published is not None and is_published(published, storage):
         return published
     missing = [s.key for s in task.video.segments if not _is_whole(s.key, storage, manifest)]
     for key in missing:
         manifest.take_back(key)
         manifest.delete_parts(key)
     return MissingParts(tuple(missing))
-
-
-def _is_there(receipt: OutputReceipt, storage: Storage) -> bool:
-    info = storage.head(receipt.output)
-    return info is not None and info.size_bytes == receipt.size_bytes
 
 
 def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) -> _Sums:
@@ -127,14 +144,20 @@ def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) 
         raise MediaError("nothing of this video decodes", where=treatment.input.source.key)
     _check_space(sums.part_bytes, path.parent)
     packet_pts = [pts for _, pts in parts]
-    source = treatment.input.source
-    with open_storage(source.store_url).open(source.key, source.version) as file:
-        settings = JoinSettings(treatment.video, treatment.encode, treatment.container, treatment.carried)
-        joined = join(_files(parts, storage), packet_pts, settings, file, source.key, path)
+    settings = JoinSettings(treatment.video, treatment.encode, treatment.container, treatment.carried)
+    with _opened(treatment.input) as source:
+        joined = join(_files(parts, storage), packet_pts, settings, source, treatment.input.source.key, path)
     give_back()
     not_kept = verify(path, treatment.encode, np.concatenate(packet_pts), joined)
     sums.told.extend((*joined.told, *not_kept))
     return sums
+
+
+def _opened(input_: Input) -> AbstractContextManager[BinaryIO | None]:
+    """The source, for what there is beside its frames; None for a sequence, which has nothing."""
+    if input_.sequence is not None:
+        return nullcontext()
+    return open_storage(input_.source.store_url).open(input_.source.key, input_.source.version)
 
 
 def _check_space(num_bytes: int, folder: Path) -> None:
@@ -157,55 +180,32 @@ def _files(parts: list[tuple[str, PtsArray]], storage: Storage) -> Iterator[Path
             yield path
 
 
-def _publish(
-    task: AssembleTask, storage: Storage, manifest: Manifest, path: Path, sums: _Sums
-) -> OutputReceipt:
-    """Puts the output under its name, then its receipt."""
+def _cut_off(video: VideoInfo) -> tuple[FrameRange, ...]:
+    """The frames that the file promises behind its last one."""
+    if video.promised_num_frames is None:
+        return ()
+    num_frames, end_s = video.promised_num_frames - video.num_frames, video.end_pts * video.time_base
+    return (FrameRange(float(end_s), float(end_s + num_frames / video.frame_rate), num_frames),)
+
+
+def _receipt_of(task: AssembleTask, path: Path, sums: _Sums) -> OutputReceipt:
     treatment = task.video.treatment
-    name, source = treatment.input.output_name, treatment.input.source
-    open_storage(source.store_url).open(source.key, source.version).close()  # raises if it changed
     with path.open("rb") as file:
-        sha256 = _digest(file)
-    receipt = OutputReceipt(
+        sha256 = digest(file)
+    return OutputReceipt(
         key=treatment.output_key,
         job_id=task.plan.job.id,
-        source=source.key,
-        output=name,
+        source=treatment.input.source.key,
+        output=treatment.input.output_name,
         size_bytes=path.stat().st_size,
         sha256=sha256,
         num_segments=len(task.video.segments),
         num_frames=sums.num_frames,
         damage=treatment.damage,
-        missing=tuple(sums.missing),
+        missing=(*sums.missing, *_cut_off(treatment.video)),
+        corrupt=tuple(sums.corrupt),
         errors=tuple(sums.errors),
-        told=(*treatment.told, *sums.told),
+        told=(*treatment.told, *sums.all_told(task.plan.job.policies.deinterlace)),
         psnr_db=sums.psnr_db,
         seconds=sums.seconds,
     )
-    _refuse_to_replace(task, storage, receipt)
-    manifest.forget_outputs(name)
-    storage.put_file(name, path)
-    manifest.put_output(receipt)
-    return receipt
-
-
-def _refuse_to_replace(task: AssembleTask, storage: Storage, receipt: OutputReceipt) -> None:
-    """Lets stand what somebody else put under the output's name while the job ran."""
-    there = storage.head(receipt.output)
-    if there is None or there == task.video.replaces:
-        return
-    with storage.open(receipt.output, there.version) as file:
-        if _digest(file) == receipt.sha256:  # an earlier driver was lost before it could say so
-            return
-    raise SpecError(
-        "something else was put under the output's name while the job ran",
-        where=receipt.output,
-        next_step="move it away, or run again with --overwrite",
-    )
-
-
-def _digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()

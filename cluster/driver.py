@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from cluster.images.info import is_image
 from cluster.inputs import InputSet
 from cluster.job import Job
+from cluster.ledger import Ledger
 from cluster.manifest import Manifest, Survey
 from cluster.plan import Input, JobPlan, Segment, VideoPlan, fix_settings, output_key
 from cluster.pool import Done, Failed, PoolEvent, Running, WorkerPool
-from cluster.progress import Tally
-from cluster.report import FileOutcome, JobReport, Snapshot, SnapshotState
+from cluster.report import JobReport, Snapshot
 from cluster.retry import Decision, FailureRecord, RetryPolicy
 from cluster.schedule import Schedule
 from cluster.storage import Storage
@@ -30,16 +30,20 @@ from cluster.tasks import (
     ProbeTask,
     SegmentReceipt,
     SegmentTask,
+    Still,
+    StillsDone,
+    StillsTask,
     Task,
-    input_of,
+    inputs_of,
 )
 from sr_core.errors import FrameliftError, SpecError, StorageError, WorkerError
 
 _log = logging.getLogger(__name__)
 
 _WAIT_S = 1.0
-_HEARTBEAT_S = 5.0
 _FILES_AHEAD_PER_WORKER = 2
+_MAX_STILLS = 16
+_STILLS_TASKS_PER_WORKER = 4
 _SCRATCH_AGE_S = 3600.0
 
 
@@ -97,17 +101,12 @@ class Driver:
         self._storage = storage
         self._manifest = Manifest(storage)
         self._make_pool = make_pool
-        self._on_snapshot = on_snapshot
         self._run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._ledger = Ledger(self._run_id, request.job.id, inputs, self._manifest, on_snapshot)
         self._attempts = count()
-        self._started_s = time.time()
-        self._next_heartbeat_s = 0.0
         self._survey = Survey()
         self._files: dict[str, _File] = {}
         self._failures: dict[str, list[FailureRecord]] = {}
-        self._outcomes: dict[str, FileOutcome] = {}
-        self._tally = Tally()
-        self._stopped = ""
 
     def run(self) -> JobReport:
         """Brings every input to its end, and returns how it went.
@@ -121,9 +120,11 @@ class Driver:
             if unfinished:
                 self._work(unfinished)
         except BaseException:
-            self._tell("stopped", 0, force=True)
+            self._ledger.tell("stopped", 0, force=True)
             raise
-        report = self._report()
+        if not self._ledger.stopped:
+            self._manifest.forget_begun_stills(self._survey)
+        report = self._ledger.report()
         self._storage.put(self._inputs.report_key, report.to_json())
         return report
 
@@ -134,7 +135,7 @@ class Driver:
         plan = self._manifest.plan(self._request.job)
         unfinished, finished = sort_out(self._request, self._inputs, self._survey, plan)
         for input_, key in finished.items():
-            self._end(input_, FileOutcome(input_.source.key, input_.output_name, "skipped"))
+            self._ledger.skipped(input_)
             self._delete_leftovers(plan, key)
         return unfinished
 
@@ -146,17 +147,35 @@ class Driver:
             self._manifest.delete_video(plan, key)
 
     def _work(self, unfinished: Sequence[Input]) -> None:
-        self._tell("starting", 0, force=True)
+        self._ledger.tell("starting", 0, force=True)
         pool = self._make_pool()
         try:
             plan = self._fixed_plan(pool)
-            probes = [ProbeTask(plan, i, self._survey.outputs.get(i.output_name)) for i in unfinished]
-            schedule = Schedule(probes, num_files_ahead=1 + _FILES_AHEAD_PER_WORKER * pool.num_wanted)
+            videos = [input_ for input_ in unfinished if not is_image(input_.output_name)]
+            probes = [ProbeTask(plan, i, self._survey.outputs.get(i.output_name)) for i in videos]
+            images = [input_ for input_ in unfinished if is_image(input_.output_name)]
+            stills = self._stills_tasks(plan, images, pool.num_wanted)
+            schedule = Schedule(probes, stills, num_files_ahead=1 + _FILES_AHEAD_PER_WORKER * pool.num_wanted)
             self._drive(pool, schedule)
         except WorkerError as error:
-            self._stopped = str(error)
+            self._ledger.stopped = str(error)
         finally:
             pool.close()
+
+    def _stills_tasks(self, plan: JobPlan, images: Sequence[Input], num_workers: int) -> list[StillsTask]:
+        """The images in tasks of several, but as many tasks as keep all workers busy to the end."""
+        stills = [Still(image, self._survey.outputs.get(image.output_name)) for image in images]
+        for image in images:
+            self._forget_lost_output(output_key(plan, image), image)
+            self._ledger.tally.add_plan(num_segments=1, num_frames=1)
+        size = max(1, min(_MAX_STILLS, len(stills) // (_STILLS_TASKS_PER_WORKER * num_workers)))
+        return [
+            self._stills_task(plan, tuple(group))
+            for group in (stills[start : start + size] for start in range(0, len(stills), size))
+        ]
+
+    def _stills_task(self, plan: JobPlan, stills: tuple[Still, ...]) -> StillsTask:
+        return StillsTask(plan, stills, self._attempt(), self._inputs.output_url)
 
     def _fixed_plan(self, pool: WorkerPool) -> JobPlan:
         device_class = pool.first_device_class()
@@ -168,7 +187,7 @@ class Driver:
         return JobPlan(job, plan.fixed)
 
     def _drive(self, pool: WorkerPool, schedule: Schedule) -> None:
-        while not schedule.is_finished and not self._stopped:
+        while not schedule.is_finished and not self._ledger.stopped:
             for worker in pool.idle_workers():
                 task = self._next_task(schedule, worker, pool.num_workers)
                 if task is not None:
@@ -177,7 +196,7 @@ class Driver:
                 self._handle(event, schedule)
             for worker in pool.take_gone():
                 schedule.worker_ended(worker)
-            self._tell("running", pool.num_workers, current=pool.running)
+            self._ledger.tell("running", pool.num_workers, current=pool.running)
 
     def _next_task(self, schedule: Schedule, worker: str, num_workers: int) -> Task | None:
         """The next task that a worker is needed for: inputs that were probed before are not probed again."""
@@ -199,10 +218,10 @@ class Driver:
 
     def _handle(self, event: PoolEvent, schedule: Schedule) -> None:
         if isinstance(event, Running):
-            self._tally.add_progress(event.task.id, event.progress)
+            self._ledger.tally.add_progress(event.task.id, event.progress)
             return
         schedule.ended(event.task)
-        self._tally.end_task(event.task.id)
+        self._ledger.tally.end_task(event.task.id)
         match event:
             case Failed(task, worker, error):
                 self._decide(task, worker, error, schedule)
@@ -215,23 +234,29 @@ class Driver:
                 self._finish(task, receipt, schedule)
             case Done(AssembleTask() as task, _, MissingParts() as missing):
                 self._reopen(task, missing, schedule)
+            case Done(StillsTask() as task, worker, StillsDone() as done):
+                self._take_stills(task, worker, done, schedule)
 
     def _begin(self, video: VideoPlan, plan: JobPlan, schedule: Schedule) -> None:
         key = video.treatment.output_key
         committed = self._survey.committed(key)
         file = _File(video, {s.key for s in video.segments} - committed, [])
-        if key in self._survey.finished:  # but its output is gone
-            self._manifest.forget_outputs(video.treatment.input.output_name)
+        self._forget_lost_output(key, video.treatment.input)
         self._files[key] = file
-        self._tally.add_plan(len(video.segments), video.treatment.video.num_frames)
+        self._ledger.tally.add_plan(len(video.segments), video.treatment.video.num_frames)
         tasks = []
         for segment in video.segments:
             if segment.key in committed:
-                self._tally.add_committed(segment.num_frames)
+                self._ledger.tally.add_committed(segment.num_frames)
             else:
                 tasks.append(self._segment_task(plan, video, segment))
         schedule.add_segments([task for task in tasks if not self._was_set_aside(task, file)])
         self._join_if_ready(file, plan, schedule)
+
+    def _forget_lost_output(self, key: str, input_: Input) -> None:
+        """Removes the receipt of an unfinished input: the output that it tells of is gone."""
+        if key in self._survey.finished:
+            self._manifest.forget_outputs(input_.output_name)
 
     def _segment_task(self, plan: JobPlan, video: VideoPlan, segment: Segment) -> SegmentTask:
         return SegmentTask(plan, video.treatment, segment, self._attempt(), self._inputs.output_url)
@@ -262,7 +287,7 @@ class Driver:
         file = self._files.get(task.output_key)
         if file is None:  # the file failed while this segment was made
             return
-        self._tally.add_committed(task.segment.num_frames)
+        self._ledger.tally.add_committed(task.segment.num_frames)
         file.seconds += sum(receipt.stage_seconds.values())
         file.waiting.discard(task.segment.key)
         self._join_if_ready(file, task.plan, schedule)
@@ -282,28 +307,33 @@ class Driver:
         segments = [s for s in file.video.segments if s.key in missing.segment_keys]
         file.waiting.update(segment.key for segment in segments)
         for segment in segments:
-            self._tally.reopen(segment.num_frames)
+            self._ledger.tally.reopen(segment.num_frames)
         schedule.add_segments([self._segment_task(task.plan, file.video, s) for s in segments])
 
     def _finish(self, task: AssembleTask, receipt: OutputReceipt, schedule: Schedule) -> None:
         file = self._files.pop(task.output_key)
-        outcome = FileOutcome(
-            source=receipt.source,
-            output=receipt.output,
-            state="damaged" if receipt.why_damaged else "done",
-            reason=receipt.why_damaged,
-            told=receipt.told,
-            missing=receipt.missing,
-            num_frames=receipt.num_frames,
-            psnr_db=receipt.psnr_db,
-            seconds=file.seconds,
-        )
-        self._end(file.video.treatment.input, outcome)
+        self._ledger.published(file.video.treatment.input, receipt, file.seconds)
         schedule.file_ended(task.output_key)
 
+    def _take_stills(self, task: StillsTask, worker: str, done: StillsDone, schedule: Schedule) -> None:
+        inputs = {still.input.output_name: still.input for still in task.stills}
+        for receipt in done.receipts:
+            self._ledger.tally.add_committed(1)
+            self._ledger.published(inputs[receipt.output], receipt, receipt.seconds)
+        for still, error in done.failed:
+            self._decide(self._stills_task(task.plan, (still,)), worker, error, schedule)
+
+    def _part_stills(self, task: StillsTask, schedule: Schedule) -> None:
+        """Gives each image of a task that was lost its own task, so that the guilty one is found."""
+        for still in task.stills:
+            schedule.add(self._stills_task(task.plan, (still,)))
+
     def _decide(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
-        if task.output_key not in self._files and not isinstance(task, ProbeTask):
+        if task.output_key not in self._files and isinstance(task, SegmentTask | AssembleTask):
             return  # the file failed while this was tried
+        if isinstance(task, StillsTask) and len(task.stills) > 1 and isinstance(error, WorkerError):
+            self._part_stills(task, schedule)
+            return
         failure = FailureRecord.of(error, attempt=self._attempt(), worker=worker, time_s=time.time())
         failures = [*self._failures.get(task.id, []), failure]
         self._failures[task.id] = failures
@@ -313,7 +343,7 @@ class Driver:
             self._manifest.put_failure(task, failure)
         match decision:
             case Decision.STOP:
-                self._stopped = str(error)
+                self._ledger.stopped = str(error)
             case Decision.RETRY | Decision.RETRY_ELSEWHERE:
                 elsewhere = worker if decision is Decision.RETRY_ELSEWHERE else None
                 schedule.again(self._next_attempt(task), not_by=elsewhere)
@@ -321,7 +351,8 @@ class Driver:
                 self._set_aside(task, self._files[task.output_key], error)
                 self._join_if_ready(self._files[task.output_key], task.plan, schedule)
             case _:
-                self._fail(input_of(task), task.output_key, error, schedule)
+                for input_ in inputs_of(task):
+                    self._fail(input_, output_key(task.plan, input_), error, schedule)
 
     def _next_attempt(self, task: Task) -> Task:
         return task if isinstance(task, ProbeTask) else replace(task, attempt=self._attempt())
@@ -329,79 +360,9 @@ class Driver:
     def _fail(self, input_: Input, key: str, error: FrameliftError, schedule: Schedule) -> None:
         """Ends a file without an output. What is committed of it stays, for a later run."""
         self._files.pop(key, None)
-        self._end(input_, FileOutcome(input_.source.key, input_.output_name, "failed", reason=str(error)))
-        schedule.file_ended(key)
-
-    def _end(self, input_: Input, outcome: FileOutcome) -> None:
-        if input_.source.key not in self._outcomes:
-            self._outcomes[input_.source.key] = outcome
-            _log.info("%s: %s %s", outcome.source, outcome.state, outcome.reason)
-
-    def _report(self) -> JobReport:
-        for input_ in self._inputs.inputs if self._stopped else ():
-            reason = f"not finished: {self._stopped}"
-            self._end(input_, FileOutcome(input_.source.key, input_.output_name, "failed", reason=reason))
-        report = JobReport(
-            job_id=self._request.job.id,
-            run_id=self._run_id,
-            started_s=self._started_s,
-            seconds=time.time() - self._started_s,
-            outcomes=tuple(self._outcomes[i.source.key] for i in self._inputs.inputs),
-            ignored=self._inputs.ignored,
-            stopped=self._stopped,
-        )
-        self._tell("stopped" if self._stopped else "finished", 0, force=True)
-        return report
-
-    def _tell(
-        self, state: SnapshotState, num_workers: int, *, current: Sequence[Task] = (), force: bool = False
-    ) -> None:
-        """Shows how far the job is, and from time to time stores it as the run's heartbeat."""
-        snapshot = self._snapshot(state, num_workers, current)
-        self._on_snapshot(snapshot)
-        if force or snapshot.updated_s >= self._next_heartbeat_s:
-            self._next_heartbeat_s = snapshot.updated_s + _HEARTBEAT_S
-            try:
-                self._manifest.put_snapshot(snapshot)
-            except StorageError as error:
-                _log.warning("the heartbeat could not be stored: %s", error)
-
-    def _snapshot(self, state: SnapshotState, num_workers: int, current: Sequence[Task]) -> Snapshot:
-        tally, states = self._tally, Counter(outcome.state for outcome in self._outcomes.values())
-        done = tally.num_frames_done + tally.num_frames_running
-        rate = tally.frames_per_second
-        return Snapshot(
-            run_id=self._run_id,
-            job_id=self._request.job.id,
-            state=state,
-            updated_s=time.time(),
-            elapsed_s=time.time() - self._started_s,
-            num_files=len(self._inputs.inputs),
-            num_files_done=states["done"],
-            num_files_skipped=states["skipped"],
-            num_files_damaged=states["damaged"],
-            num_files_failed=states["failed"],
-            num_files_probed=tally.num_files_probed,
-            num_segments=tally.num_segments,
-            num_segments_done=tally.num_segments_done,
-            num_frames=tally.num_frames,
-            num_frames_done=done,
-            frames_per_second=rate,
-            eta_s=self._eta_s(rate, done),
-            slowest_stage=tally.slowest_stage,
-            num_workers=num_workers,
-            current=tuple(dict.fromkeys(input_of(task).source.key for task in current)),
-        )
-
-    def _eta_s(self, frames_per_second: float, num_frames_done: int) -> float | None:
-        """From the frames that are known to be left; files that were not probed yet count as the mean one."""
-        tally = self._tally
-        if not frames_per_second or not tally.num_files_probed:
-            return None
-        num_skipped = sum(outcome.state == "skipped" for outcome in self._outcomes.values())
-        num_unknown = max(0, len(self._inputs.inputs) - num_skipped - tally.num_files_probed)
-        num_left = tally.num_frames - num_frames_done
-        return (num_left + num_unknown * tally.num_frames / tally.num_files_probed) / frames_per_second
+        self._ledger.failed(input_, str(error))
+        if not is_image(input_.output_name):
+            schedule.file_ended(key)
 
 
 def sort_out(

@@ -8,7 +8,7 @@ from cluster.driver import Request, sort_out
 from cluster.estimate import estimate
 from cluster.inputs import InputSet
 from cluster.manifest import Manifest
-from cluster.plan import Input, JobPlan, VideoPlan, fix_settings
+from cluster.plan import Input, JobPlan, StillPlan, VideoPlan, fix_settings
 from cluster.pool import WorkerSettings
 from cluster.report import Estimate
 from cluster.storage import open_storage
@@ -29,6 +29,7 @@ class DryRun:
     """
 
     videos: tuple[VideoPlan, ...]
+    stills: tuple[StillPlan, ...]
     skipped: tuple[Input, ...]
     failed: tuple[tuple[Input, FrameliftError], ...]
     estimate: Estimate | None
@@ -48,16 +49,19 @@ def dry_run(request: Request, inputs: InputSet, settings: WorkerSettings) -> Dry
     worker = Worker("cuda" if settings.num_gpus else "cpu", max(1, round(settings.num_cpus)))
     plan = known or JobPlan(request.job, fix_settings(request.job, worker.device_class))
     videos: list[VideoPlan] = []
+    stills: list[StillPlan] = []
     failed: list[tuple[Input, FrameliftError]] = []
     for input_ in unfinished:
         for told in worker.run(ProbeTask(plan, input_)):
             if isinstance(told, VideoPlan):
                 videos.append(told)
+            elif isinstance(told, StillPlan):
+                stills.append(told)
             elif isinstance(told, FrameliftError):
                 failed.append((input_, told))
     found = _estimate(worker, plan, videos, settings)
     worker.close()
-    return DryRun(tuple(videos), tuple(finished), tuple(failed), found)
+    return DryRun(tuple(videos), tuple(stills), tuple(finished), tuple(failed), found)
 
 
 def _estimate(

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from cluster.plan import Treatment, VideoPlan
 from cluster.report import Estimate
-from cluster.segment import upscaled_frames
-from cluster.video.decode import VideoReader
+from cluster.segment import Reader, upscaled_frames
 from cluster.video.encode import PartWriter
 from sr_core.upscale import Upscaler
 
@@ -21,7 +20,7 @@ _MAX_FRAMES = 12
 _MAX_SECONDS = 10.0
 
 
-def calibrate(treatment: Treatment, reader: VideoReader, upscaler: Upscaler, path: Path) -> dict[str, float]:
+def calibrate(treatment: Treatment, reader: Reader, upscaler: Upscaler, path: Path) -> dict[str, float]:
     """Seconds per frame by stage, one stage at a time, over the first frames of a video.
 
     Args:
@@ -39,7 +38,7 @@ def calibrate(treatment: Treatment, reader: VideoReader, upscaler: Upscaler, pat
             [(_, sr_planes)] = upscaled_frames([frame], treatment, upscaler)
             seconds["network"] += time.perf_counter() - start_s
             with_encoder_s = time.perf_counter()
-            writer.write(sr_planes, frame.pts)
+            writer.write(sr_planes, frame.pts, frame.props)
             seconds["encode"] += time.perf_counter() - with_encoder_s
             num_frames += 1
             if sum(seconds.values()) > _MAX_SECONDS:

@@ -6,14 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cluster.job import Container, VideoSettings
+from cluster.images.info import IMAGE_SUFFIXES, image_output_name
+from cluster.job import ImageSettings, SequenceSettings, VideoSettings
 from cluster.plan import Input, SourceRef
+from cluster.sequences import find_sequences
 from cluster.storage import ObjectInfo, Storage, open_storage
 from cluster.video.codecs import can_hold_codec, other_container
-from cluster.video.containers import VIDEO_SUFFIXES, container_of, output_name
+from cluster.video.containers import VIDEO_SUFFIXES, Container, container_of, output_name
+from cluster.video.encoders import CodecName
 from sr_core.errors import SpecError
 
 STATE_FOLDER = ".framelift"
+ANIMATION_SUFFIXES = (".gif",)
+_OF_SEQUENCES: Container = "mkv"  # which holds what loses nothing
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class InputSet:
     Attributes:
         output_url: Of the store that outputs and state go to.
         inputs: Ordered by name.
-        ignored: Keys in the input folder that are no videos by their names.
+        ignored: Keys in the input folder that are neither videos nor images by their names.
         report_key: Where the report goes in the output's store.
     """
 
@@ -33,21 +38,29 @@ class InputSet:
     ignored: tuple[str, ...]
 
 
-def find_inputs(source: str, output: str, video: VideoSettings) -> InputSet:
+def find_inputs(
+    source: str,
+    output: str,
+    video: VideoSettings,
+    image: ImageSettings,
+    sequences: SequenceSettings = SequenceSettings(),  # noqa: B008
+) -> InputSet:
     """The inputs below `source`, a file or a folder, whose outputs go to `output`.
 
-    Where `source` is a file and `output` has a video suffix and is no folder, `output` is the file to write;
-    else it is a folder that mirrors the tree of `source`.
+    Where `source` is a file and `output` has a suffix of its kind and is no folder, `output` is the file to
+    write; else it is a folder that mirrors the tree of `source`.
 
     Raises:
-        SpecError: There is no video, two inputs would write one output, or outputs would land among inputs.
+        SpecError: There is nothing to upscale, two inputs would write one output, or outputs would land among
+            inputs.
     """
     try:
         source_path, output_path = Path(source).resolve(), Path(output).resolve()
+        names = _Names(video, image, sequences)
         if source_path.is_file():
-            return _one_file(source_path, output_path, video)
+            return _one_file(source_path, output_path, names)
         if source_path.is_dir():
-            return _folder(source_path, output_path, video)
+            return _folder(source_path, output_path, names)
     except OSError as error:
         raise SpecError(
             "this path cannot be used", where=str(error.filename), got=error.strerror or str(error)
@@ -55,23 +68,89 @@ def find_inputs(source: str, output: str, video: VideoSettings) -> InputSet:
     raise SpecError("there is no such file or folder", where=source, next_step="check the path of the input")
 
 
-def _one_file(source: Path, output: Path, video: VideoSettings) -> InputSet:
+@dataclass(frozen=True)
+class _Names:
+    """What outputs are called, as the settings ask."""
+
+    video: VideoSettings
+    image: ImageSettings
+    sequences: SequenceSettings
+
+    def is_input(self, key: str) -> bool:
+        """Whether a file is a video or an image by its name."""
+        return _has_suffix(key, VIDEO_SUFFIXES) or _has_suffix(key, IMAGE_SUFFIXES)
+
+    def is_image(self, key: str) -> bool:
+        """Whether a source becomes an image. GIFs do, unless they are asked for as videos."""
+        is_animation = _has_suffix(key, ANIMATION_SUFFIXES)
+        return _has_suffix(key, IMAGE_SUFFIXES) and not (is_animation and self.video.container != "auto")
+
+    def output_name(self, key: str) -> str:
+        """The name for `key`: in its own family, or where that cannot hold the codec, in another."""
+        if self.is_image(key):
+            return image_output_name(key, self.image.format)
+        settings, name = self.video, output_name(key, self.video.container)
+        if settings.container != "auto" or settings.codec == "auto":
+            return name
+        if can_hold_codec(container_of(name), settings.codec):
+            return name
+        return output_name(key, other_container(container_of(name), settings.codec))
+
+    def sequences_among(
+        self, objects: list[ObjectInfo], store: Storage
+    ) -> tuple[list[Input], list[ObjectInfo]]:
+        """The numbered images that are videos, where that is asked for, and the objects that are not."""
+        frame_rate = self.sequences.exact_rate
+        if frame_rate is None:
+            return [], objects
+        container = self.video.container if self.video.container != "auto" else _OF_SEQUENCES
+        if self.video.container == "auto" and not can_hold_codec(container, self._sequence_codec):
+            container = other_container(container, self._sequence_codec)
+        return find_sequences(objects, store.url, frame_rate, container)
+
+    @property
+    def _sequence_codec(self) -> CodecName:
+        return "ffv1" if self.video.codec == "auto" else self.video.codec
+
+    def refuse(self, source: str, output: Path) -> None:
+        """Refuses the name of a single output that contradicts the source or the settings."""
+        if _has_suffix(output.name, IMAGE_SUFFIXES):
+            if not self.is_image(source):
+                raise SpecError("a video cannot become an image", where=str(output), got=source)
+            _refuse_contradiction(output, image_output_name(output.name, self.image.format), "image.format")
+            return
+        container_of(output.name)  # refuses what is read but not written, as .avi
+        if _has_suffix(source, IMAGE_SUFFIXES) and not _has_suffix(source, ANIMATION_SUFFIXES):
+            raise SpecError("an image cannot become a video", where=str(output), got=source)
+        _refuse_contradiction(output, output_name(output.name, self.video.container), "video.container")
+
+
+def _refuse_contradiction(output: Path, named: str, key: str) -> None:
+    if named != output.name:
+        raise SpecError(
+            f"the output's name and {key} disagree",
+            where=str(output),
+            expected=f"a name like {named}",
+            next_step=f"leave {key} out, or change the name",
+        )
+
+
+def _one_file(source: Path, output: Path, names: _Names) -> InputSet:
     store = open_storage(str(source.parent))
     info = store.head(source.name)
     assert info is not None, "the caller saw that it is a file"
-    if output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir():
+    if names.is_input(output.name) and not output.is_dir():
         folder, name = output.parent, output.name
-        container_of(name)  # refuses what is read but not written, as .avi
-        _refuse_two_containers(output, video.container)
+        names.refuse(source.name, output)
     else:
         _refuse_file(output)
-        folder, name = output, _output_name(source.name, video)
+        folder, name = output, names.output_name(source.name)
     inputs = (Input(_reference(store, info), name),)
     _refuse_overwritten_sources(inputs, source.parent, folder)
     return InputSet(str(folder), f"{STATE_FOLDER}/report.json", inputs, ())
 
 
-def _folder(source: Path, output: Path, video: VideoSettings) -> InputSet:
+def _folder(source: Path, output: Path, names: _Names) -> InputSet:
     _refuse_file(output)
     if output == source or source in output.parents:
         raise SpecError(
@@ -82,32 +161,26 @@ def _folder(source: Path, output: Path, video: VideoSettings) -> InputSet:
         )
     store = open_storage(str(source))
     objects = [info for info in store.list() if not _is_hidden(info.key)]
-    _refuse_names(info.key for info in objects if _is_video(info.key))
-    videos = [info for info in objects if _is_video(info.key)]
-    inputs = tuple(Input(_reference(store, info), _output_name(info.key, video)) for info in videos)
+    sequences, singles = names.sequences_among(objects, store)
+    found = [info for info in singles if names.is_input(info.key)]
+    ignored = tuple(info.key for info in singles if not names.is_input(info.key))
+    _refuse_names([*(info.key for info in found), *(sequence.source.key for sequence in sequences)])
+    singly = (Input(_reference(store, info), names.output_name(info.key)) for info in found)
+    inputs = tuple(sorted([*singly, *sequences], key=lambda input_: input_.source.key))
     if not inputs:
         raise SpecError(
-            "there is no video in the folder",
+            "there is neither a video nor an image in the folder",
             where=str(source),
             got=f"{len(objects)} other files",
-            expected=f"names that end in {' '.join(VIDEO_SUFFIXES)}",
+            expected=f"names that end in {' '.join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))}",
         )
     _refuse_shared_outputs(inputs)
     _refuse_overwritten_sources(inputs, source, output)
-    ignored = tuple(info.key for info in objects if not _is_video(info.key))
     return InputSet(str(output), "report.json", inputs, ignored)
 
 
-def _output_name(key: str, video: VideoSettings) -> str:
-    """The output's name: in the source's family, or where that cannot hold the codec, in one that can."""
-    name = output_name(key, video.container)
-    if video.container != "auto" or video.codec == "auto" or can_hold_codec(container_of(name), video.codec):
-        return name
-    return output_name(key, other_container(container_of(name), video.codec))
-
-
 def _refuse_file(output: Path) -> None:
-    is_named_as_file = output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir()
+    is_named_as_file = _has_suffix(output.name, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)) and not output.is_dir()
     if output.is_file() or is_named_as_file:
         raise SpecError(
             "this output must be a folder", where=str(output), next_step="give the name of a folder"
@@ -121,16 +194,6 @@ def _refuse_names(keys: Iterable[str]) -> None:
             f"{len(wrong)} names are not valid UTF-8, and could not be written into any report",
             got=", ".join(wrong[:3]),
             next_step="rename them",
-        )
-
-
-def _refuse_two_containers(output: Path, container: Container) -> None:
-    if container not in ("auto", output_name(output.name, "auto").rpartition(".")[2]):
-        raise SpecError(
-            "the output's name and the container disagree",
-            where=str(output),
-            got=f"video.container {container}",
-            next_step="leave the container out, or change the name",
         )
 
 
@@ -177,5 +240,5 @@ def _is_text(key: str) -> bool:
     return True
 
 
-def _is_video(key: str) -> bool:
-    return PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES
+def _has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+    return PurePosixPath(name).suffix.lower() in suffixes

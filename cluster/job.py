@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+_NTSC_TOLERANCE = Fraction(1, 200)
 
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 Container = Literal["auto", "mp4", "mov", "mkv", "webm"]
@@ -75,6 +78,26 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True, config=SETTINGS)
+class SequenceSettings:
+    """Numbered images as videos.
+
+    Attributes:
+        frame_rate: Images a second: `24`, `23.976` or `24000/1001`. None leaves images images.
+    """
+
+    frame_rate: str | None = Field(default=None, pattern=r"^[1-9]\d{0,5}(\.\d{1,3}|/[1-9]\d{0,5})?$")
+
+    @property
+    def exact_rate(self) -> Fraction | None:
+        """The rate as a fraction: what is written as 23.976, 29.97 or 59.94 is meant as so many 1001ths."""
+        if self.frame_rate is None:
+            return None
+        rate = Fraction(self.frame_rate)
+        ntsc = Fraction(round(rate) * 1000, 1001)
+        return ntsc if abs(rate - ntsc) < _NTSC_TOLERANCE else rate
+
+
+@dataclass(frozen=True, config=SETTINGS)
 class Policies:
     """What to do with what is not plain.
 
@@ -118,6 +141,7 @@ class Job:
     height: int | None = None
     video: VideoSettings = VideoSettings()
     image: ImageSettings = ImageSettings()
+    sequences: SequenceSettings = SequenceSettings()
     engine: EngineSettings = EngineSettings()
     segments: SegmentSettings = SegmentSettings()
     policies: Policies = Policies()

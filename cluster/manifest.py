@@ -2,6 +2,7 @@
 
     plans/<job>/plan.json                    the job and what was fixed for it      (JobPlan)
     plans/<job>/videos/<output key>.json     a video that was begun, and its segments (VideoPlan)
+    plans/<job>/stills/<attempt>.json        images that a worker is at             (their output keys)
     segments/<segment key>/<attempt>.<ext>   parts, one name for every attempt
     receipts/<segment key>.json              which attempt counts                   (SegmentReceipt)
     failures/<task id>/<attempt>.json        why an attempt failed                  (FailureRecord)
@@ -15,8 +16,9 @@ segment keys begin with their output's key, and output keys with a hash of the o
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -40,6 +42,7 @@ _SEGMENT = TypeAdapter(SegmentReceipt)
 _FAILURE = TypeAdapter(FailureRecord)
 _OUTPUT = TypeAdapter(OutputReceipt)
 _SNAPSHOT = TypeAdapter(Snapshot)
+_KEYS = TypeAdapter(tuple[str, ...])
 
 
 @dataclass
@@ -49,7 +52,8 @@ class Survey:
     Attributes:
         outputs: What stands under the names that were asked for.
         finished: Output keys that have a receipt.
-        planned: Output keys of videos that were begun and are not finished.
+        planned: Output keys of what was begun and is not finished.
+        stills: Where it is written down which images were begun by workers that never ended them.
         receipts: Segment keys that have a receipt, by output key.
         parts: Segment keys that have a part, by output key.
         failures: Attempts that failed, by task id.
@@ -58,6 +62,7 @@ class Survey:
     outputs: dict[str, ObjectInfo] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
+    stills: list[str] = field(default_factory=list)
     receipts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     parts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     failures: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -73,6 +78,8 @@ class Survey:
                 self.finished.add(_stem(name))
             case [".framelift", "plans", _, "videos", name]:
                 self.planned.add(_stem(name))
+            case [".framelift", "plans", _, "stills", _]:
+                self.stills.append(info.key)
             case [".framelift", "receipts", name]:
                 self.receipts[_output_key(_stem(name))].add(_stem(name))
             case [".framelift", "segments", segment_key, _]:
@@ -123,7 +130,26 @@ class Manifest:
         survey = Survey({name: info for name, info in heads if info is not None})
         for info in self._storage.list(f"{_ROOT}/"):
             survey.note(info)
+        for key in survey.stills:
+            begun = self._read(key.removeprefix(f"{_ROOT}/"), _KEYS)
+            survey.planned.update(begun or ())
         return survey
+
+    @contextlib.contextmanager
+    def begun_stills(self, plan: JobPlan, attempt: str, output_keys: Sequence[str]) -> Iterator[None]:
+        """Writes down for as long as the block lasts that these images were begun.
+
+        Who finds it later knows that what stands under their names may be theirs, also without a receipt.
+        """
+        name = f"plans/{plan.job.id}/stills/{attempt}.json"
+        self._write(name, _KEYS, tuple(output_keys))
+        yield
+        self._storage.delete(f"{_ROOT}/{name}")
+
+    def forget_begun_stills(self, survey: Survey) -> None:
+        """Removes what is written down of images that were begun by workers that are gone."""
+        for key in survey.stills:
+            self._storage.delete(key)
 
     def receipt(self, segment_key: str) -> SegmentReceipt | None:
         """The receipt of one segment; None where it is not committed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -9,7 +10,9 @@ import numpy as np
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from cluster.job import Job, hash_of
+from cluster.images.info import ImageInfo, is_image
+from cluster.images.plan import ImageTreatment
+from cluster.job import Deinterlace, Job, hash_of
 from cluster.storage.base import ObjectInfo
 from cluster.video.codecs import (
     EncodeSettings,
@@ -19,7 +22,7 @@ from cluster.video.codecs import (
     not_kept,
 )
 from cluster.video.containers import Container, carried_streams, container_of, output_name
-from cluster.video.info import ColorTags, SourceInfo, VideoInfo
+from cluster.video.info import ColorTags, DeinterlaceMode, SourceInfo, VideoInfo
 from cluster.video.pixels import pixel_format
 from cluster.video.tags import assume_color, dropped_side_data
 from cluster.video.timeline import Timeline
@@ -33,7 +36,9 @@ _BATCH_SIZES = {"cpu": 1, "cuda": 4}
 _DECODER_THREADS = 4
 _ENCODER_THREADS = 8
 _DEFAULT_SCALE = 2
-SUPPORTED_MATRICES = (1, 4, 5, 6, 7, 9)  # ITU-T H.273 MatrixCoefficients that are linear in R'G'B'
+_RGB = 0  # ITU-T H.273 MatrixCoefficients: there is none, the planes are colours
+SUPPORTED_MATRICES = (1, 4, 5, 6, 7, 9)  # those that are linear in R'G'B'
+_CONTEXT_FRAMES = 2  # that bwdif looks at on either side, and one to spare
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,37 @@ class SourceRef:
 
 
 @dataclass(frozen=True)
+class SequenceRef:
+    """Numbered images that are the frames of one video: `prefix`, the number, `suffix`.
+
+    Attributes:
+        num_digits: Of a number, at least; smaller ones have zeros in front.
+        numbers: Ascending. The time of an image is how far its number is from the first.
+    """
+
+    prefix: str
+    suffix: str
+    num_digits: int
+    numbers: tuple[int, ...]
+    frame_rate: Fraction
+
+    def key(self, number: int) -> str:
+        """Where one of the images lies."""
+        return f"{self.prefix}{number:0{self.num_digits}}{self.suffix}"
+
+
+@dataclass(frozen=True)
 class Input:
-    """One source and the name that its output will have, both relative to their stores."""
+    """One source and the name that its output will have, both relative to their stores.
+
+    Attributes:
+        source: Of a sequence, all its images together: its key is for people, and opens nothing.
+        sequence: None for what is one file.
+    """
 
     source: SourceRef
     output_name: str
+    sequence: SequenceRef | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +128,9 @@ class Treatment:
 
     Attributes:
         assumed_color: `info.video.color` with every unspecified value replaced by the assumed one.
-        encode: How segments are encoded.
+        encode: How segments are encoded. Its clock is the source's, or twice as fast where fields become
+            frames.
+        deinterlace: Which frames are deinterlaced, and into how many.
         container: Of the output.
         carried: Indexes of the source's other streams that go into the output, ascending.
         told: What the user must know before and after: policies, assumptions, what is dropped.
@@ -110,6 +143,7 @@ class Treatment:
     model_scale: int
     assumed_color: ColorTags
     encode: EncodeSettings
+    deinterlace: DeinterlaceMode
     container: Container
     carried: tuple[int, ...]
     told: tuple[str, ...]
@@ -121,9 +155,18 @@ class Treatment:
         return self.info.video
 
     @property
+    def num_frames(self) -> int:
+        """That the output will have."""
+        return self.frames_of(self.video.num_frames)
+
+    @property
     def num_output_pixels(self) -> int:
         """Of all frames together: what work is counted in."""
-        return self.video.num_frames * self.encode.width * self.encode.height
+        return self.num_frames * self.encode.width * self.encode.height
+
+    def frames_of(self, num_source_frames: int) -> int:
+        """How many frames of the output so many frames of the source become."""
+        return num_source_frames * (2 if self.deinterlace == "field" else 1)
 
 
 @dataclass(frozen=True)
@@ -133,13 +176,16 @@ class Segment:
     Attributes:
         start_pts: None for the first segment: from the first displayed frame on.
         end_pts: None for the last segment: to the end.
-        num_frames: Displayed frames whose pts lie in the range.
+        num_frames: Displayed frames of the source whose pts lie in the range.
+        context: The half-open range of pts that is decoded for it if it is deinterlaced, which needs each
+            frame's neighbours; None on either side where there are none.
     """
 
     key: str
     start_pts: int | None
     end_pts: int | None
     num_frames: int
+    context: tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -153,6 +199,16 @@ class VideoPlan:
     treatment: Treatment
     segments: tuple[Segment, ...]
     replaces: ObjectInfo | None = None
+
+
+@dataclass(frozen=True)
+class StillPlan:
+    """What will be done with one image."""
+
+    input: Input
+    output_key: str
+    info: ImageInfo
+    treatment: ImageTreatment
 
 
 _FIXED = TypeAdapter(FixedSettings)
@@ -175,9 +231,8 @@ def output_key(plan: JobPlan, input_: Input) -> str:
     """Names the output of `input_` under `plan`. Outputs of one name share what stands before the `-`."""
     source = input_.source
     decides = [plan.job.id, _FIXED.dump_python(plan.fixed, mode="json")]
-    return (
-        f"{name_key(input_.output_name)}-{hash_of([*decides, source.key, source.size_bytes, source.version])}"
-    )
+    decides += [source.key, source.size_bytes, source.version]
+    return f"{name_key(input_.output_name)}-{hash_of(decides)}"
 
 
 def name_key(output_name: str) -> str:
@@ -209,14 +264,16 @@ def plan_video(
     """
     video, container = info.video, container_of(input_.output_name)
     color, color_told = assume_color(video)
-    _refuse_what_is_not_plain(video, timeline, color, input_.source.key)
+    _refuse_unknown_samples(video, color, input_.source.key)
     damage = _damage(video)
     if damage and plan.job.policies.strict:
         raise MediaError("the file is damaged, and the job is strict", where=input_.source.key, got=damage)
-    key = output_key(plan, input_)
+    asked = plan.job.policies.deinterlace
+    key, deinterlace = output_key(plan, input_), _deinterlace_mode(asked, video)
     height, width = _output_size(plan.job, video, model_scale)
     scale = model_scale or -(-height // video.height)
-    encode = _encode_settings(plan, video, color, container, (height, width))
+    shown = _as_shown(video, deinterlace)
+    encode = _encode_settings(plan, input_, shown, color, container, (height, width))
     carried, carry_told = carried_streams(info, container)
     treatment = Treatment(
         input=input_,
@@ -225,60 +282,116 @@ def plan_video(
         model_scale=scale,
         assumed_color=color,
         encode=encode,
+        deinterlace=deinterlace,
         container=container,
         carried=carried,
         told=(
             *color_told,
+            *_sequence_told(input_.sequence, video),
+            *_footage_told(video, asked, deinterlace),
+            *((f"the timecode {info.timecode} is carried",) if info.timecode else ()),
             *dropped_side_data(video),
             *carry_told,
-            *not_kept(encode, container),
+            *not_kept(video, color, encode, container),
             *_scale_told(video, height, width, scale),
-            *_container_told(plan.job, input_.source.key, container),
+            *_container_told(plan.job, input_, container),
         ),
         damage=damage,
     )
-    return VideoPlan(treatment, _segments(key, video, timeline, plan.job.segments.seconds), replaces)
+    return VideoPlan(treatment, _segments(treatment, timeline, plan.job.segments.seconds, asked), replaces)
 
 
 def _encode_settings(
-    plan: JobPlan, video: VideoInfo, color: ColorTags, container: Container, size: tuple[int, int]
+    plan: JobPlan,
+    input_: Input,
+    video: VideoInfo,
+    color: ColorTags,
+    container: Container,
+    size: tuple[int, int],
 ) -> EncodeSettings:
-    height, width = size
-    threads = plan.fixed.encoder_threads
-    encode = choose_encode(video, color, plan.job.video, container, width, height, threads)
+    (height, width), settings = size, plan.job.video
+    if input_.sequence is not None and settings.codec == "auto" and can_hold_codec(container, "ffv1"):
+        settings = replace(settings, codec="ffv1")  # who keeps films as images does not want them coded
+    encode = choose_encode(video, color, settings, container, width, height, plan.fixed.encoder_threads)
     return limited_to_avx2(encode) if plan.fixed.device_class.has_avx2 else encode
 
 
-def _refuse_what_is_not_plain(video: VideoInfo, timeline: Timeline, color: ColorTags, where: str) -> None:
-    if pixel_format(video.pixel_format) is None:
+def _refuse_unknown_samples(video: VideoInfo, color: ColorTags, where: str) -> None:
+    pixels = pixel_format(video.pixel_format)
+    if pixels is None:
         raise MediaError(
             "this pixel format is not supported",
             where=where,
             got=video.pixel_format,
-            expected="YUV 4:2:0, 4:2:2 or 4:4:4, or grey, of 8, 10 or 12 bit",
-            next_step="convert it first, for example with ffmpeg -pix_fmt yuv444p",
+            expected="YUV, RGB or grey of 8 to 16 bit, in integers",
+            next_step="convert it first, for example with ffmpeg -pix_fmt yuv444p16le",
         )
-    if color.matrix not in SUPPORTED_MATRICES:
+    if not pixels.is_rgb and pixels.has_chroma and color.matrix not in SUPPORTED_MATRICES:
         raise MediaError(
             "this colour matrix is not supported",
             where=where,
             got=f"MatrixCoefficients {color.matrix} of ITU-T H.273",
             expected=f"one of {', '.join(map(str, SUPPORTED_MATRICES))}",
+            next_step="convert it first, for example with ffmpeg -vf scale=out_color_matrix=bt709",
         )
-    if video.is_interlaced:
-        raise MediaError(
-            "it is interlaced, which is not supported yet",
-            where=where,
-            next_step="deinterlace it first, for example with ffmpeg -vf bwdif",
+
+
+def _deinterlace_mode(asked: Deinterlace, video: VideoInfo) -> DeinterlaceMode:
+    """Which frames of `video` are deinterlaced: `auto` goes by what they say of themselves."""
+    if asked == "auto":
+        return "flagged" if video.is_interlaced else "off"
+    if asked == "field" and video.timestamp_problem:
+        return "frame"  # between repaired times there is no middle to trust
+    return asked
+
+
+def _as_shown(video: VideoInfo, deinterlace: DeinterlaceMode) -> VideoInfo:
+    """`video` with the clock and the rate of its output: twice the source's where fields become frames."""
+    if deinterlace != "field":
+        return video
+    return replace(video, time_base=video.time_base / 2, frame_rate=video.frame_rate * 2)
+
+
+def _sequence_told(sequence: SequenceRef | None, video: VideoInfo) -> tuple[str, ...]:
+    if sequence is None:
+        return ()
+    told = [f"{len(sequence.numbers)} images are one video of {sequence.frame_rate} frames a second"]
+    num_absent = sequence.numbers[-1] - sequence.numbers[0] + 1 - len(sequence.numbers)
+    if num_absent:
+        told.append(f"{num_absent} numbers have no image: the one before each gap is shown for longer")
+    if video.codec == "exr":
+        told.append(
+            "its linear light is coded with the curve of sRGB, and what is brighter than 1 is cut off"
         )
-    if timeline.problem:
-        raise MediaError(
-            "its frames cannot be told apart by their times",
-            where=where,
-            got=timeline.problem,
-            expected="a pts of its own for every frame",
-            next_step="repair its timestamps first, for example with ffmpeg -fflags +genpts -c copy",
+    return tuple(told)
+
+
+def _footage_told(video: VideoInfo, asked: Deinterlace, mode: DeinterlaceMode) -> tuple[str, ...]:
+    """The policies that apply to what is not plain footage."""
+    told = []
+    match mode:
+        case "flagged":
+            told.append("it is interlaced: bwdif makes one frame of each frame that says so")
+        case "frame":
+            told.append("deinterlaced as asked: bwdif makes one frame of each frame")
+        case "field":
+            told.append("deinterlaced as asked: bwdif makes a frame of each field, at twice the frame rate")
+        case "off" if video.is_interlaced:
+            told.append("it is interlaced and stays woven, as asked: both fields are upscaled as one picture")
+    if asked == "field" and mode == "frame":
+        told.append("its fields do not become frames, because its timestamps are repaired")
+    if video.has_repeat_flags:
+        told.append(
+            "soft telecine: each coded frame is kept once and at its own time, fields are not repeated"
         )
+    if video.timestamp_problem:
+        told.append(f"its timestamps are repaired, in one segment: {video.timestamp_problem}")
+    if video.display_matrix is not None:
+        angle = (
+            f"rotated by {video.rotation_deg % 360} degrees" if video.rotation_deg else "by a display matrix"
+        )
+        told.append(f"it is displayed {angle}: its pixels stay as they are stored, the matrix is carried")
+    return tuple(told)
 
 
 def _output_size(job: Job, video: VideoInfo, model_scale: int | None) -> tuple[int, int]:
@@ -302,8 +415,10 @@ def _scale_told(video: VideoInfo, height: int, width: int, scale: int) -> tuple[
     return (f"the model's x{scale} result is resized to {width}x{height} with Lanczos",)
 
 
-def _container_told(job: Job, source_key: str, container: Container) -> tuple[str, ...]:
-    family = container_of(output_name(source_key, "auto"))
+def _container_told(job: Job, input_: Input, container: Container) -> tuple[str, ...]:
+    if input_.sequence is not None or is_image(input_.source.key):
+        return ()
+    family = container_of(output_name(input_.source.key, "auto"))
     if job.video.codec == "auto" or can_hold_codec(family, job.video.codec):
         return ()
     return (f"the container is {container}, as {family} cannot hold {job.video.codec}",)
@@ -315,14 +430,34 @@ def _damage(video: VideoInfo) -> str:
     return f"the file promises {video.promised_num_frames} frames and holds {video.num_frames}"
 
 
-def _segments(key: str, video: VideoInfo, timeline: Timeline, seconds: float) -> tuple[Segment, ...]:
-    cuts = _cuts(timeline, max(1, round(Fraction(seconds) / video.time_base)))
+def _segments(
+    treatment: Treatment, timeline: Timeline, seconds: float, asked: Deinterlace
+) -> tuple[Segment, ...]:
+    video, key = treatment.video, treatment.output_key
+    step_pts = max(1, round(Fraction(seconds) / video.time_base))
+    cuts = [] if video.timestamp_problem else _cuts(timeline, step_pts)
     bounds = np.searchsorted(timeline.pts, cuts).tolist()
     firsts, lasts = [0, *bounds], [*bounds, len(timeline.pts)]
     starts, ends = [None, *cuts], [*cuts, None]
+    num_context = 0 if asked == "off" else _CONTEXT_FRAMES
     return tuple(
-        Segment(f"{key}-{index:06d}", start, end, last - first)
+        Segment(
+            key=f"{key}-{index:06d}",
+            start_pts=start,
+            end_pts=end,
+            num_frames=last - first,
+            context=_context(timeline, first, last, num_context),
+        )
         for index, (start, end, first, last) in enumerate(zip(starts, ends, firsts, lasts, strict=True))
+    )
+
+
+def _context(timeline: Timeline, first: int, last: int, num_context: int) -> tuple[int | None, int | None]:
+    """The range of pts from so many frames before the frame `first` to as many after those below `last`."""
+    before, behind = first - num_context, last + num_context
+    return (
+        int(timeline.pts[before]) if before > 0 else None,
+        int(timeline.pts[behind]) if behind < len(timeline.pts) else None,
     )
 
 

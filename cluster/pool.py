@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +26,7 @@ from cluster.executor import (
     WorkerReady,
 )
 from cluster.plan import DeviceClass
-from cluster.tasks import Progress, Task, TaskResult
+from cluster.tasks import Progress, Task, TaskResult, inputs_of
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _MAX_LOSSES_IN_A_ROW = 10
 _CPUS_PER_WORKER = 4  # beyond that, threads of one worker wait for each other more than they work
 _SMALLEST_SHARE = 0.01  # of a core, as Ray counts
+_SILENCE_S = 900.0
+_SLOWEST_DISK_BYTES_PER_S = 2e6  # planning and joining read a whole file without a word
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,6 +51,8 @@ class WorkerSettings:
         mixed_classes: Also workers of another device class than the job was planned for may work on it, at
             the price that its bytes then depend on who did what.
         start_timeout_s: How long the first worker may take to be there.
+        silence_s: How long a worker may tell nothing of its task, beside the time that reading the task's
+            sources takes on a slow disk, before it is taken for hung and replaced.
     """
 
     num_workers: int = Field(ge=1, le=10_000)
@@ -56,6 +60,7 @@ class WorkerSettings:
     num_gpus: float = Field(default=0, ge=0)
     mixed_classes: bool = False
     start_timeout_s: float = Field(default=180.0, gt=0)
+    silence_s: float = Field(default=_SILENCE_S, gt=0)
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -68,6 +73,7 @@ class WorkerRequest:
         cpus: CPU cores of each worker; by default an equal share.
         gpus: GPUs of each worker; 0.5 puts two workers on one.
         mixed_classes: See `WorkerSettings`.
+        silence_seconds: How long a worker may be silent over one frame before it is taken for hung.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -75,6 +81,7 @@ class WorkerRequest:
     cpus: float | None = Field(default=None, gt=0)
     gpus: float | None = Field(default=None, ge=0)
     mixed_classes: bool = False
+    silence_seconds: float = Field(default=_SILENCE_S, ge=10)
 
     def settle(self, num_cpus: float, num_gpus: float) -> WorkerSettings:
         """What is started on machines that have so many CPU cores and GPUs together.
@@ -90,7 +97,7 @@ class WorkerRequest:
             raise _too_much("CPU cores", cpus, num_cpus)
         if gpus > num_gpus:
             raise _too_much("GPUs", gpus, num_gpus)
-        return WorkerSettings(count, cpus, gpus, self.mixed_classes)
+        return WorkerSettings(count, cpus, gpus, self.mixed_classes, silence_s=self.silence_seconds)
 
     def num_local_cpus(self, num_cores: int) -> int:
         """CPU cores that a Ray of our own is told to have: at least what is asked for."""
@@ -147,9 +154,13 @@ PoolEvent = Done | Failed | Running
 class WorkerPool:
     """Workers of one device class, each with at most one task."""
 
-    def __init__(self, executor: Executor, settings: WorkerSettings) -> None:
+    def __init__(
+        self, executor: Executor, settings: WorkerSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._executor = executor
         self._settings = settings
+        self._clock = clock
+        self._heard_s: dict[str, float] = {}
         self._admitted: DeviceClass | None = None
         self._starting: set[str] = set()
         self._tasks: dict[str, Task | None] = {}
@@ -214,6 +225,7 @@ class WorkerPool:
     def submit(self, worker: str, task: Task) -> None:
         """Gives an idle worker a task."""
         self._tasks[worker] = task
+        self._heard_s[worker] = self._clock()
         self._executor.submit(worker, task)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
@@ -223,6 +235,7 @@ class WorkerPool:
             WorkerError: Workers die one after the other.
         """
         events = self._take_in(self._executor.wait(timeout_s))
+        events += self._take_in(list(self._hung()))
         self._top_up()
         return events
 
@@ -239,6 +252,24 @@ class WorkerPool:
         while len(self._starting) + len(self._tasks) < self._settings.num_workers:
             self._starting.add(self._executor.start_worker())
 
+    def _hung(self) -> Iterator[WorkerLost]:
+        """Ends the workers that were silent for too long."""
+        for worker, task in self._tasks.items():
+            if task is None or self._clock() - self._heard_s[worker] <= self._patience_s(task):
+                continue
+            self._executor.kill(worker)
+            error = WorkerError(
+                "a worker was silent for too long over its task, and was ended",
+                where=inputs_of(task)[0].source.key,
+                got=f"nothing for {self._clock() - self._heard_s[worker]:.0f} s",
+                next_step="if a frame can take that long, raise workers.silence_seconds",
+            )
+            yield WorkerLost(worker, error)
+
+    def _patience_s(self, task: Task) -> float:
+        num_bytes = sum(input_.source.size_bytes for input_ in inputs_of(task))
+        return self._settings.silence_s + num_bytes / _SLOWEST_DISK_BYTES_PER_S
+
     def _take_in(self, events: list[WorkerEvent]) -> list[PoolEvent]:
         return [event for found in events for event in self._take_in_one(found)]
 
@@ -253,11 +284,14 @@ class WorkerPool:
             case TaskProgress(worker, progress):
                 running = self._tasks[worker]
                 assert running is not None, "only workers at a task tell progress"
+                self._heard_s[worker] = self._clock()
                 yield Running(running, worker, progress)
             case TaskDone(worker, result):
                 self._num_losses_in_a_row = 0
                 yield Done(self._free(worker), worker, result)
             case TaskFailed(worker, error):
+                if not isinstance(error, WorkerError):
+                    self._num_losses_in_a_row = 0
                 yield Failed(self._free(worker), worker, error)
 
     def _admit(self, worker: str, device_class: DeviceClass) -> None:
@@ -275,6 +309,7 @@ class WorkerPool:
         self._starting.discard(worker)
         self._gone.append(worker)
         self._count_loss(error)
+        self._heard_s.pop(worker, None)
         return self._tasks.pop(worker, None)
 
     def _count_loss(self, error: WorkerError) -> None:

@@ -18,8 +18,8 @@ EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class MissingRange:
-    """Source frames that could not be decoded: half-open, in seconds of the source's clock."""
+class FrameRange:
+    """Frames of a source that follow each other: half-open, in seconds of the source's clock."""
 
     start_s: float
     end_s: float
@@ -32,9 +32,11 @@ class FileOutcome:
 
     Attributes:
         state: done; skipped (it was done already); damaged (all that decodes is in the output, the rest is
-            in `missing`); failed (there is no output).
+            in `missing` and `corrupt`); failed (there is no output).
         reason: Why it failed or is damaged; empty otherwise.
         told: What the user must know: policies that applied, assumptions, what was dropped.
+        missing: Frames that could not be decoded.
+        corrupt: Frames that the decoder calls damaged, which are in the output as far as they decode.
         num_frames: In the output.
         psnr_db: Of sampled output frames, scaled down, against their source, luma; the lowest. It says
             whether the output shows what the source does, not how good it is. None where it was not measured.
@@ -46,7 +48,8 @@ class FileOutcome:
     state: FileState
     reason: str = ""
     told: tuple[str, ...] = ()
-    missing: tuple[MissingRange, ...] = ()
+    missing: tuple[FrameRange, ...] = ()
+    corrupt: tuple[FrameRange, ...] = ()
     num_frames: int = 0
     psnr_db: float | None = None
     seconds: float = 0.0
@@ -57,7 +60,7 @@ class JobReport:
     """How a job went: the content of `report.json`.
 
     Attributes:
-        ignored: Files of the input folder that are no videos by their names.
+        ignored: Files of the input folder that are neither videos nor images by their names.
         stopped: Why the whole job stopped early; empty if it ran to its end.
     """
 

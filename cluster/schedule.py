@@ -1,8 +1,9 @@
 """What is to be done next, and by whom. Pure: it sees tasks and names of workers, and calls nothing.
 
 Files end early rather than all at the end: joining comes first, then segments of files that were begun, then
-new files, of which only a few are begun ahead. A worker takes runs of neighbouring segments, so that it keeps
-one source open; a worker with nothing left takes half of the longest run of another.
+images, which are done in one go, then new files, of which only a few are begun ahead. A worker takes runs of
+neighbouring segments, so that it keeps one source open; a worker with nothing left takes half of the longest
+run of another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from cluster.tasks import ProbeTask, SegmentTask, Task
+from cluster.tasks import ProbeTask, SegmentTask, StillsTask, Task
 
 _RUN_SEGMENTS = 8
 
@@ -19,12 +20,16 @@ class Schedule:
     """The tasks of one job that still have to be done.
 
     Args:
-        probes: One for each input that is not finished, in the order to begin them.
+        probes: One for each video that is not finished, in the order to begin them.
+        stills: All images that are not finished.
         num_files_ahead: How many files may be begun and not ended.
     """
 
-    def __init__(self, probes: Iterable[ProbeTask], num_files_ahead: int) -> None:
+    def __init__(
+        self, probes: Iterable[ProbeTask], stills: Iterable[StillsTask] = (), *, num_files_ahead: int
+    ) -> None:
         self._probes = deque(probes)
+        self._stills = deque(stills)
         self._num_files_ahead = num_files_ahead
         self._num_begun = 0
         self._urgent: deque[Task] = deque()
@@ -36,12 +41,14 @@ class Schedule:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do and nothing is being done."""
-        waiting = self._probes or self._urgent or self._segments or any(self._runs.values())
+        waiting = self._probes or self._stills or self._urgent or self._segments or any(self._runs.values())
         return not waiting and not self._num_running
 
     def take(self, worker: str, num_workers: int) -> Task | None:
         """The next task for `worker`, one of `num_workers`; None where it has to wait."""
-        task = self._take_urgent(worker, num_workers) or self._take_segment(worker) or self._take_probe()
+        task: Task | None = self._take_urgent(worker, num_workers) or self._take_segment(worker)
+        if task is None:
+            task = self._stills.popleft() if self._stills else self._take_probe()
         self._num_running += task is not None
         return task
 

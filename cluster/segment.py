@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from cluster.manifest import Manifest
 from cluster.plan import Treatment
 from cluster.prefetch import Prefetch
-from cluster.report import MissingRange
+from cluster.report import FrameRange
+from cluster.sequences import refuse_changed
 from cluster.storage import Storage, open_storage
 from cluster.tasks import Progress, SegmentReceipt, SegmentTask
 from cluster.video.decode import DecodedFrame, VideoReader
 from cluster.video.encode import EncodedPart, PartWriter
-from cluster.video.pixels import pixel_format
+from cluster.video.info import ColorTags, DeinterlaceMode
+from cluster.video.pixels import PixelFormat, pixel_format
+from cluster.video.sequence import SequenceReader
 from cluster.video.verify import check_part
 from sr_core.color import ChromaLocation, ColorSpace, Matrix, PlaneFormat
 from sr_core.errors import MediaError, OutputError
@@ -30,6 +34,9 @@ from sr_core.upscale import Upscaler
 
 FramePlanes = tuple[npt.NDArray[Any], ...]
 Upscaled = tuple[DecodedFrame, FramePlanes]
+Reader = VideoReader | SequenceReader
+OpenReader = Callable[[int, DeinterlaceMode], Reader]
+PtsRange = tuple[int | None, int | None]
 
 # H.273 MatrixCoefficients; 5 and 6 have the same numbers.
 _MATRICES = {
@@ -41,6 +48,7 @@ _MATRICES = {
     9: Matrix.BT2020NC,
 }
 _QUEUE_FRAMES = 3
+_QUEUE_BYTES = 512 << 20  # frames of 8K are few
 _PROGRESS_S = 1.0
 _CHECKED_FRAMES = 48  # one frame in so many is compared with its source
 
@@ -61,21 +69,28 @@ class _Stopwatch:
 
 @dataclass
 class _Watch:
-    """What is seen of the frames that pass, whose highest code is `peak`."""
+    """What is seen of the frames that pass on their way into `treatment`'s output."""
 
-    peak: int
+    treatment: Treatment
     encode: _Stopwatch = field(default_factory=_Stopwatch)
     frame_pts: list[int] = field(default_factory=list)
-    num_corrupt: int = 0
+    corrupt_pts: list[int] = field(default_factory=list)
+    num_interlaced: int = 0
+    num_resized: int = 0
     psnrs_db: list[float] = field(default_factory=list)
     _told_s: float = field(default_factory=time.monotonic)
 
     def note(self, lr_frame: DecodedFrame, sr_planes: FramePlanes) -> None:
         """Counts a frame, and compares one in a while with its source."""
         if len(self.frame_pts) % _CHECKED_FRAMES == 0:
-            self.psnrs_db += _psnr_db(lr_frame.planes[0], sr_planes[0], self.peak)
+            self.psnrs_db += self._psnr_db(lr_frame, sr_planes)
         self.frame_pts.append(lr_frame.pts)
-        self.num_corrupt += lr_frame.is_corrupt
+        if lr_frame.is_corrupt:
+            self.corrupt_pts.append(lr_frame.pts)
+        self.num_interlaced += lr_frame.is_interlaced
+        video = self.treatment.video
+        usual = ((video.height, video.width), video.pixel_format)
+        self.num_resized += (lr_frame.planes[0].shape, lr_frame.pixels.name) != usual
 
     def is_due(self) -> bool:
         """Whether it is time to tell how far the task is."""
@@ -94,6 +109,16 @@ class _Watch:
             },
         )
 
+    def _psnr_db(self, lr_frame: DecodedFrame, sr_planes: FramePlanes) -> list[float]:
+        """Of the first plane; nothing where source and output do not mean the same by it."""
+        encode, assumed = self.treatment.encode, self.treatment.assumed_color
+        made = _known(encode.pixel_format)
+        if made.is_rgb != lr_frame.pixels.is_rgb or encode.color.full_range != assumed.full_range:
+            return []
+        unit = 2.0 ** (made.bit_depth - lr_frame.pixels.bit_depth)
+        lr_plane = lr_frame.planes[0].astype(np.float32) * unit
+        return psnr_db(lr_plane, sr_planes[0], 2**made.bit_depth - 1)
+
 
 @dataclass
 class _Made:
@@ -104,20 +129,21 @@ class _Made:
     stage_seconds: dict[str, float]
     errors: tuple[str, ...]
     missing_pts: list[int]
+    stopped_at_interlaced: bool = False
 
     @property
     def is_damaged(self) -> bool:
-        return bool(self.watch.num_corrupt or self.errors or self.missing_pts)
+        return bool(self.watch.corrupt_pts or self.errors or self.missing_pts)
 
 
 def upscale_segment(
-    task: SegmentTask, open_reader: Callable[[int], VideoReader], upscaler: Upscaler, storage: Storage
+    task: SegmentTask, open_reader: OpenReader, upscaler: Upscaler, storage: Storage
 ) -> Iterator[Progress | SegmentReceipt]:
     """Upscales one segment and commits it; tells about once a second how far it is.
 
     Args:
         task: What to do.
-        open_reader: Opens the source with a number of decoder threads.
+        open_reader: Opens the source with a number of decoder threads and a mode of deinterlacing.
         upscaler: With the job's model and settings.
         storage: Where parts and receipts go.
 
@@ -127,11 +153,16 @@ def upscale_segment(
         StorageError: The part could not be stored.
     """
     path = storage.scratch_dir() / f"{task.attempt}.{task.treatment.encode.part_container}"
+    num_threads, deinterlace = task.plan.fixed.decoder_threads, task.treatment.deinterlace
+    context = None if deinterlace == "off" else task.segment.context
     try:
-        made = yield from _make(task, open_reader(task.plan.fixed.decoder_threads), upscaler, path)
-        if made.is_damaged and task.plan.fixed.decoder_threads > 1:
+        made = yield from _make(task, open_reader(num_threads, deinterlace), context, upscaler, path)
+        if made.stopped_at_interlaced:
+            deinterlace, context = "flagged", task.segment.context
+            made = yield from _make(task, open_reader(num_threads, deinterlace), context, upscaler, path)
+        if made.is_damaged and num_threads > 1:
             # What a decoder makes of damage depends on its threads, but for one.
-            made = yield from _make(task, open_reader(1), upscaler, path)
+            made = yield from _make(task, open_reader(1, deinterlace), context, upscaler, path)
         _refuse_damage(task, made)
         _check(task, made, path)
         yield _commit(task, made, upscaler, path, storage)
@@ -140,18 +171,25 @@ def upscale_segment(
 
 
 def _make(
-    task: SegmentTask, reader: VideoReader, upscaler: Upscaler, path: Path
+    task: SegmentTask, reader: Reader, context: PtsRange | None, upscaler: Upscaler, path: Path
 ) -> Generator[Progress, None, _Made]:
-    """One pass over the segment: decoding and the network run ahead in threads of their own."""
-    watch, segment = _Watch(2 ** formats_of(task.treatment)[0].bit_depth - 1), task.segment
+    """One pass over the segment: decoding and the network run ahead in threads of their own.
+
+    It stops at the first interlaced frame where such were not expected and are to be deinterlaced.
+    """
+    segment, treatment = task.segment, task.treatment
+    watch, num_ahead = _Watch(treatment), _num_ahead(treatment)
+    frames = reader.frames(segment.start_pts, segment.end_pts, context)
     with (
-        Prefetch(reader.frames(segment.start_pts, segment.end_pts), _QUEUE_FRAMES, "decode") as decoded,
-        Prefetch(upscaled_frames(decoded, task.treatment, upscaler), _QUEUE_FRAMES, "network") as upscaled,
-        PartWriter(path, task.treatment.encode) as writer,
+        Prefetch(frames, num_ahead, "decode") as decoded,
+        Prefetch(upscaled_frames(decoded, treatment, upscaler), num_ahead, "network") as upscaled,
+        PartWriter(path, treatment.encode) as writer,
     ):
         for lr_frame, sr_planes in upscaled:
+            if lr_frame.is_interlaced and task.plan.job.policies.deinterlace == "auto":
+                return _Made(None, watch, {}, (), [], stopped_at_interlaced=True)
             with watch.encode:
-                writer.write(sr_planes, lr_frame.pts)
+                writer.write(sr_planes, lr_frame.pts, lr_frame.props)
             watch.note(lr_frame, sr_planes)
             if watch.is_due():
                 yield watch.progress(decoded, upscaled)
@@ -159,32 +197,65 @@ def _make(
             part = writer.close() if watch.frame_pts else None
         progress = watch.progress(decoded, upscaled)
         yield progress
-    missing = sorted(set(reader.packet_pts) - set(watch.frame_pts))
-    return _Made(part, watch, progress.stage_seconds, tuple(reader.errors), missing)
+    return _Made(part, watch, progress.stage_seconds, tuple(reader.errors), list(reader.missing_pts))
+
+
+def _num_ahead(treatment: Treatment) -> int:
+    """How many frames may wait between two stages."""
+    made = _known(treatment.encode.pixel_format)
+    sizes = made.plane_sizes(treatment.encode.width, treatment.encode.height)
+    frame_bytes = sum(height * width for height, width in sizes) * (1 if made.bit_depth == 8 else 2)
+    return max(1, min(_QUEUE_FRAMES, _QUEUE_BYTES // frame_bytes))
 
 
 def upscaled_frames(
     decoded: Iterable[DecodedFrame], treatment: Treatment, upscaler: Upscaler
 ) -> Iterator[Upscaled]:
-    """Every frame with its upscaled planes, in the format of its own."""
-    plane_format, color_space = formats_of(treatment)
-    size = (treatment.encode.height, treatment.encode.width)
+    """Every frame with its upscaled planes as the encoder takes them, whatever its own size and format."""
+    encode = treatment.encode
+    made = _known(encode.pixel_format)
+    out_format, out_space = _plane_format(made), _color_space(made, encode.color)
     for frame in decoded:
         lr_planes = tuple(torch.from_numpy(plane) for plane in frame.planes)
-        where = f"{treatment.input.source.key} at pts {frame.pts}"
-        sr_planes = upscaler.upscale(lr_planes, plane_format, color_space, size, where=where)
+        sr_planes = upscaler.upscale(
+            lr_planes,
+            _plane_format(frame.pixels),
+            _color_space(frame.pixels, treatment.assumed_color),
+            (encode.height, encode.width),
+            out_format=out_format,
+            out_space=out_space,
+            where=f"{treatment.input.source.key} at pts {frame.pts}",
+        )
         yield frame, tuple(plane.cpu().numpy() for plane in sr_planes)
 
 
 def formats_of(treatment: Treatment) -> tuple[PlaneFormat, ColorSpace]:
-    """How the planes of a video are stored, and what their codes mean."""
-    stored, color = pixel_format(treatment.encode.pixel_format), treatment.assumed_color
-    assert stored is not None, "only supported pixel formats are planned"
-    plane_format = PlaneFormat(
-        stored.bit_depth, stored.chroma_w_shift, stored.chroma_h_shift, stored.has_chroma
+    """How the planes of a video's first frames are stored, and what their codes mean."""
+    stored = _known(treatment.video.pixel_format)
+    return _plane_format(stored), _color_space(stored, treatment.assumed_color)
+
+
+def _known(name: str) -> PixelFormat:
+    found = pixel_format(name)
+    assert found is not None, "only supported pixel formats are planned"
+    return found
+
+
+def _plane_format(pixels: PixelFormat) -> PlaneFormat:
+    return PlaneFormat(
+        bit_depth=pixels.bit_depth,
+        chroma_w_shift=pixels.chroma_w_shift,
+        chroma_h_shift=pixels.chroma_h_shift,
+        has_chroma=pixels.has_chroma,
+        is_rgb=pixels.is_rgb,
+        has_alpha=pixels.has_alpha,
     )
+
+
+def _color_space(pixels: PixelFormat, color: ColorTags) -> ColorSpace:
     location = ChromaLocation(color.chroma_location or "left")
-    return plane_format, ColorSpace(_MATRICES[color.matrix], bool(color.full_range), location)
+    # Of RGB and grey the matrix says nothing, whatever stands there.
+    return ColorSpace(_MATRICES.get(color.matrix, Matrix.BT709), bool(color.full_range), location)
 
 
 def _refuse_damage(task: SegmentTask, made: _Made) -> None:
@@ -193,7 +264,7 @@ def _refuse_damage(task: SegmentTask, made: _Made) -> None:
         raise MediaError(
             "the source is damaged, and the job is strict",
             where=where,
-            got=f"{len(made.missing_pts)} frames missing, {made.watch.num_corrupt} damaged",
+            got=f"{len(made.missing_pts)} frames missing, {len(made.watch.corrupt_pts)} damaged",
             next_step="leave out --strict to keep what decodes",
         )
 
@@ -206,12 +277,13 @@ def _check(task: SegmentTask, made: _Made, path: Path) -> None:
     """
     where = f"{task.treatment.input.source.key}, segment {task.segment.key}"
     num_frames = len(made.watch.frame_pts)
-    if num_frames + len(made.missing_pts) != task.segment.num_frames:
+    num_expected = task.treatment.frames_of(task.segment.num_frames - len(made.missing_pts))
+    if num_frames != num_expected:
         raise OutputError(
             "a segment does not have the frames that the plan found in the source",
             where=where,
-            got=f"{num_frames} frames and {len(made.missing_pts)} that do not decode",
-            expected=str(task.segment.num_frames),
+            got=f"{num_frames} frames, and {len(made.missing_pts)} of the source do not decode",
+            expected=f"{num_expected}, from {task.segment.num_frames} of the source",
         )
     if made.part is not None:
         if sorted(made.part.packet_pts.tolist()) != made.watch.frame_pts:
@@ -223,8 +295,9 @@ def _commit(
     task: SegmentTask, made: _Made, upscaler: Upscaler, path: Path, storage: Storage
 ) -> SegmentReceipt:
     """Stores the part, then the receipt that makes it count."""
-    manifest, source = Manifest(storage), task.treatment.input.source
-    open_storage(source.store_url).open(source.key, source.version).close()  # raises if it changed
+    manifest, input_ = Manifest(storage), task.treatment.input
+    video, encode = task.treatment.video, task.treatment.encode
+    refuse_changed(input_, open_storage(input_.source.store_url))
     if made.part is None:
         path.touch()  # an empty part stands for a segment of which nothing decodes
     size_bytes, sha256 = path.stat().st_size, _sha256(path)
@@ -236,40 +309,41 @@ def _commit(
         sha256=sha256,
         num_frames=len(made.watch.frame_pts),
         packet_pts=tuple(made.part.packet_pts.tolist()) if made.part else (),
-        num_corrupt=made.watch.num_corrupt,
-        missing=_ranges(made.missing_pts, task.treatment),
+        missing=_ranges(made.missing_pts, video.time_base, video.frame_rate),
+        corrupt=_ranges(made.watch.corrupt_pts, encode.time_base, encode.frame_rate),
         errors=made.errors,
         told=tuple(upscaler.shrunk),
         stage_seconds=made.stage_seconds,
         psnr_db=min(made.watch.psnrs_db, default=None),
+        num_interlaced=made.watch.num_interlaced,
+        num_resized=made.watch.num_resized,
     )
     manifest.put_receipt(receipt)
     return receipt
 
 
-def _ranges(missing_pts: Sequence[int], treatment: Treatment) -> tuple[MissingRange, ...]:
-    """Missing frames as ranges of time; frames no more than two frame times apart are one range."""
-    video, ranges = treatment.video, list[list[int]]()
-    frame_pts = round(1 / (video.frame_rate * video.time_base))
-    for pts in missing_pts:
-        if ranges and pts - ranges[-1][-1] <= 2 * frame_pts:
+def _ranges(frame_pts: Sequence[int], time_base: Fraction, frame_rate: Fraction) -> tuple[FrameRange, ...]:
+    """Frames as ranges of time; those no more than two frame times apart are one range."""
+    ranges = list[list[int]]()
+    duration_pts = round(1 / (frame_rate * time_base))
+    for pts in frame_pts:
+        if ranges and pts - ranges[-1][-1] <= 2 * duration_pts:
             ranges[-1].append(pts)
         else:
             ranges.append([pts])
     return tuple(
-        MissingRange(float(r[0] * video.time_base), float((r[-1] + frame_pts) * video.time_base), len(r))
-        for r in ranges
+        FrameRange(float(r[0] * time_base), float((r[-1] + duration_pts) * time_base), len(r)) for r in ranges
     )
 
 
-def _psnr_db(lr_luma: npt.NDArray[Any], sr_luma: npt.NDArray[Any], peak: int) -> list[float]:
-    """Of an output frame, scaled down by area, against its source; nothing where the scale is not whole."""
-    height, width = lr_luma.shape
-    down, across = sr_luma.shape[0] // height, sr_luma.shape[1] // width
-    if sr_luma.shape != (height * down, width * across):
+def psnr_db(lr_plane: npt.NDArray[Any], sr_plane: npt.NDArray[Any], peak: int) -> list[float]:
+    """Of an output plane, scaled down by area, against its source; nothing where the scale is not whole."""
+    height, width = lr_plane.shape
+    down, across = sr_plane.shape[0] // height, sr_plane.shape[1] // width
+    if sr_plane.shape != (height * down, width * across):
         return []
-    small = sr_luma.astype(np.float32).reshape(height, down, width, across).mean(axis=(1, 3))
-    error = float(np.mean((small - lr_luma.astype(np.float32)) ** 2))
+    small = sr_plane.astype(np.float32).reshape(height, down, width, across).mean(axis=(1, 3))
+    error = float(np.mean((small - lr_plane.astype(np.float32)) ** 2))
     return [100.0 if error == 0 else min(100.0, 10 * math.log10(peak**2 / error))]
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass as plain_dataclass
+
 from pydantic.dataclasses import dataclass
 
-from cluster.plan import Input, JobPlan, Segment, Treatment, VideoPlan, output_key
-from cluster.report import MissingRange
+from cluster.plan import Input, JobPlan, Segment, StillPlan, Treatment, VideoPlan, output_key
+from cluster.report import FrameRange
 from cluster.storage.base import ObjectInfo
+from sr_core.errors import FrameliftError
 
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """Look at one input and plan it. Comes back as a `VideoPlan`."""
+    """Look at one input and plan it. Comes back as a `VideoPlan`, or for an image as a `StillPlan`."""
 
     plan: JobPlan
     input: Input
@@ -69,18 +72,51 @@ class AssembleTask:
         return f"{self.output_key}-assemble"
 
 
-Task = ProbeTask | SegmentTask | AssembleTask
+@dataclass(frozen=True)
+class Still:
+    """One image, and what may stand under its output's name already."""
+
+    input: Input
+    replaces: ObjectInfo | None = None
 
 
-def input_of(task: Task) -> Input:
-    """The input that a task works on."""
+@dataclass(frozen=True)
+class StillsTask:
+    """Upscale images, each into an output of its own. Comes back as `StillsDone`.
+
+    Which images share a task is a matter of scheduling alone.
+    """
+
+    plan: JobPlan
+    stills: tuple[Still, ...]
+    attempt: str
+    output_url: str
+
+    @property
+    def output_key(self) -> str:
+        """Names the output of the first image."""
+        return output_key(self.plan, self.stills[0].input)
+
+    @property
+    def id(self) -> str:
+        """Names this task among all tasks."""
+        return f"{self.output_key}-stills"
+
+
+Task = ProbeTask | SegmentTask | AssembleTask | StillsTask
+
+
+def inputs_of(task: Task) -> tuple[Input, ...]:
+    """The inputs that a task works on."""
     match task:
         case ProbeTask():
-            return task.input
+            return (task.input,)
         case SegmentTask():
-            return task.treatment.input
+            return (task.treatment.input,)
         case AssembleTask():
-            return task.video.treatment.input
+            return (task.video.treatment.input,)
+        case StillsTask():
+            return tuple(still.input for still in task.stills)
 
 
 @dataclass(frozen=True)
@@ -90,9 +126,11 @@ class SegmentReceipt:
     Attributes:
         part_name: File name of the part under `segments/<segment key>/`; it is empty where no frame decodes.
         packet_pts: pts of the part's packets in decoding order, in the source's ticks.
-        num_corrupt: Frames that the decoder flagged as damaged, which are kept.
-        missing: Ranges of the source that did not decode.
+        missing: Frames of the source that did not decode.
+        corrupt: Frames that the decoder flagged as damaged, which are kept.
         errors: What the decoder said of them.
+        num_interlaced: Frames that say that they are interlaced and were not deinterlaced.
+        num_resized: Frames that have another size or pixel format than the video's first ones.
         told: What else the user must know of this segment, as a smaller tile after running out of memory.
         stage_seconds: Busy time by stage.
         psnr_db: Of the output scaled down against the source, luma: a measure of sanity, not of quality.
@@ -104,12 +142,14 @@ class SegmentReceipt:
     sha256: str
     num_frames: int
     packet_pts: tuple[int, ...]
-    num_corrupt: int
-    missing: tuple[MissingRange, ...]
+    missing: tuple[FrameRange, ...]
+    corrupt: tuple[FrameRange, ...]
     errors: tuple[str, ...]
     told: tuple[str, ...]
     stage_seconds: dict[str, float]
     psnr_db: float | None
+    num_interlaced: int = 0
+    num_resized: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +158,8 @@ class OutputReceipt:
 
     Attributes:
         damage: What the source promised and does not hold; empty if nothing.
-        missing: Ranges of the source that did not decode.
+        missing: Frames of the source that did not decode.
+        corrupt: Frames of the source that the decoder flagged as damaged.
         errors: What the decoder said.
         psnr_db: The lowest of the segments'.
         seconds: Busy time of all stages over all segments.
@@ -133,7 +174,8 @@ class OutputReceipt:
     num_segments: int
     num_frames: int
     damage: str
-    missing: tuple[MissingRange, ...]
+    missing: tuple[FrameRange, ...]
+    corrupt: tuple[FrameRange, ...]
     errors: tuple[str, ...]
     told: tuple[str, ...]
     psnr_db: float | None
@@ -142,9 +184,14 @@ class OutputReceipt:
     @property
     def why_damaged(self) -> str:
         """What is not whole, in words; empty if the source is whole."""
-        if self.missing and not self.errors and not self.damage:
-            return f"{sum(each.num_frames for each in self.missing)} frames do not decode"
-        return self.damage or "; ".join(self.errors[:3])
+        if self.damage or self.errors:
+            return self.damage or "; ".join(self.errors[:3])
+        counts = {"do not decode": self.missing, "are damaged": self.corrupt}
+        return "; ".join(
+            f"{sum(each.num_frames for each in ranges)} frames {what}"
+            for what, ranges in counts.items()
+            if ranges
+        )
 
 
 @dataclass(frozen=True)
@@ -154,12 +201,20 @@ class MissingParts:
     segment_keys: tuple[str, ...]
 
 
+@plain_dataclass(frozen=True)
+class StillsDone:
+    """What became of the images of a task: each has a receipt, or the error that ended it."""
+
+    receipts: tuple[OutputReceipt, ...]
+    failed: tuple[tuple[Still, FrameliftError], ...]
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a worker is with its task.
 
     Attributes:
-        num_frames: Done of this task so far.
+        num_frames: Done of this task so far; images count as one each.
         stage_seconds: Busy time by stage so far.
     """
 
@@ -167,4 +222,4 @@ class Progress:
     stage_seconds: dict[str, float]
 
 
-TaskResult = VideoPlan | SegmentReceipt | OutputReceipt | MissingParts
+TaskResult = VideoPlan | StillPlan | SegmentReceipt | OutputReceipt | MissingParts | StillsDone

@@ -6,7 +6,8 @@ import logging
 import platform
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -15,20 +16,57 @@ import torch
 
 from cluster.assemble import assemble
 from cluster.estimate import calibrate
+from cluster.images.info import is_image
 from cluster.memory import give_back
-from cluster.plan import DeviceClass, JobPlan, SourceRef, Treatment, VideoPlan, plan_video
-from cluster.segment import upscale_segment
+from cluster.plan import (
+    DeviceClass,
+    Input,
+    JobPlan,
+    SequenceRef,
+    SourceRef,
+    StillPlan,
+    Treatment,
+    VideoPlan,
+    plan_video,
+)
+from cluster.segment import Reader, upscale_segment
+from cluster.sequences import refuse_empty
+from cluster.stills import plan_still, upscale_still, upscale_stills
 from cluster.storage import open_storage
 from cluster.storage.local import DISK_ERRNOS, storage_error
-from cluster.tasks import AssembleTask, ProbeTask, Progress, SegmentTask, Task, TaskResult, input_of
+from cluster.tasks import (
+    AssembleTask,
+    OutputReceipt,
+    ProbeTask,
+    Progress,
+    SegmentTask,
+    Still,
+    StillsDone,
+    StillsTask,
+    Task,
+    TaskResult,
+    inputs_of,
+)
 from cluster.video.decode import VideoReader
 from cluster.video.encode import check_encoder
+from cluster.video.info import DeinterlaceMode, SourceInfo
 from cluster.video.probe import probe
-from sr_core.errors import FrameliftError, MediaError, ModelError, OutputError, WorkerError
+from cluster.video.sequence import SequenceReader, probe_sequence
+from cluster.video.timeline import Timeline
+from sr_core.errors import (
+    FrameliftError,
+    MediaError,
+    ModelError,
+    OutputError,
+    SourceChanged,
+    WorkerError,
+)
 from sr_core.model import Model, load_model
 from sr_core.upscale import PRECISIONS, Upscaler
 
 _log = logging.getLogger(__name__)
+
+_BYTES_DEPEND_ON = ("framelift", "torch", "av", "numpy", "pyvips", "pyvips-binary", "pillow")
 
 
 class Worker:
@@ -43,7 +81,7 @@ class Worker:
         torch.set_num_threads(num_threads)
         self.device_class = _device_class(device)
         self._models: dict[tuple[str, int | None], Model] = {}
-        self._reader: tuple[tuple[SourceRef, int], BinaryIO, VideoReader] | None = None
+        self._reader: tuple[tuple[SourceRef, int, DeinterlaceMode], BinaryIO, VideoReader] | None = None
 
     def close(self) -> None:
         """Gives back what is open."""
@@ -53,23 +91,9 @@ class Worker:
         """Runs a task; the last item is its result, or the error that ended it."""
         try:
             yield from self._run(task)
-        except FrameliftError as error:
-            yield error
-        except OSError as error:
-            yield _of_os_error(error, task)
-        except MemoryError as error:
-            yield WorkerError("this machine ran out of memory", got=str(error))
-        except torch.OutOfMemoryError as error:
-            yield WorkerError("this device ran out of memory", got=str(error).splitlines()[0])
-        except Exception as error:  # the worker's edge: whatever else fails is Framelift's fault
-            _log.exception("task %s failed", task.id)
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            yield OutputError(
-                "Framelift failed",
-                where=f"{where.filename}:{where.lineno}",
-                got=f"{type(error).__name__}: {error}",
-                next_step="this is a bug: please report it with the source, if you may share it",
-            )
+        except Exception as error:  # the worker's edge
+            is_reading = not isinstance(task, AssembleTask)
+            yield _told(error, inputs_of(task)[0].source.key if is_reading else "", task.id)
 
     def _run(self, task: Task) -> Iterator[Progress | TaskResult]:
         match task:
@@ -78,6 +102,9 @@ class Worker:
                 give_back()
             case SegmentTask():
                 yield from self._upscale(task)
+            case StillsTask():
+                yield from self._upscale_stills(task)
+                give_back()
             case AssembleTask():
                 self._close_reader()
                 give_back()
@@ -87,17 +114,17 @@ class Worker:
     def calibrate(self, plan: JobPlan, treatment: Treatment) -> dict[str, float]:
         """Seconds per frame by stage, from the first frames of one video."""
         upscaler = self._upscaler_for(plan, treatment.model_scale)
-        reader = self._open_reader(treatment, plan.fixed.decoder_threads)
+        reader = self._open_reader(treatment, plan.fixed.decoder_threads, treatment.deinterlace)
         with tempfile.TemporaryDirectory() as folder:
             seconds = calibrate(treatment, reader, upscaler, Path(folder) / "part")
         self._close_reader()
         return seconds
 
-    def _plan(self, task: ProbeTask) -> VideoPlan:
-        source = task.input.source
-        with open_storage(source.store_url).open(source.key, source.version) as file:
-            info, timeline = probe(file, source.key)
-        model_scale = self._model(task.plan, None).facts.scale if task.plan.job.model.path else None
+    def _plan(self, task: ProbeTask) -> VideoPlan | StillPlan:
+        model_scale = self._model_scale(task.plan)
+        if is_image(task.input.output_name):
+            return plan_still(task.plan, task.input, model_scale)
+        info, timeline = _probed(task.input)
         video = plan_video(task.plan, task.input, info, timeline, model_scale, task.replaces)
         check_encoder(video.treatment.encode)
         return video
@@ -107,10 +134,26 @@ class Worker:
         treatment = task.treatment
         yield from upscale_segment(
             task,
-            lambda num_threads: self._open_reader(treatment, num_threads),
+            partial(self._open_reader, treatment),
             upscaler,
             open_storage(task.output_url),
         )
+
+    def _upscale_stills(self, task: StillsTask) -> Iterator[Progress | StillsDone]:
+        storage, model_scale = open_storage(task.output_url), self._model_scale(task.plan)
+        upscaler_for = partial(self._upscaler_for, task.plan)
+
+        def upscale(still: Still) -> OutputReceipt:
+            try:
+                return upscale_still(task, still, model_scale, upscaler_for, storage)
+            except Exception as error:
+                raise _told(error, still.input.source.key, task.id) from error
+
+        return upscale_stills(task, upscale, storage)
+
+    def _model_scale(self, plan: JobPlan) -> int | None:
+        """Of the job's weights; None for models that take any scale."""
+        return self._model(plan, None).facts.scale if plan.job.model.path else None
 
     def _upscaler_for(self, plan: JobPlan, scale: int) -> Upscaler:
         """The engine for a job and a scale; what memory it once ran out of is forgotten for each segment."""
@@ -135,14 +178,17 @@ class Worker:
             self._models[key] = model
         return self._models[key]
 
-    def _open_reader(self, treatment: Treatment, num_threads: int) -> VideoReader:
+    def _open_reader(self, treatment: Treatment, num_threads: int, deinterlace: DeinterlaceMode) -> Reader:
         """The source's reader, which stays open for the neighbouring segments."""
-        key = (treatment.input.source, num_threads)
+        input_, source = treatment.input, treatment.input.source
+        if input_.sequence is not None:
+            return SequenceReader(_opener(input_, input_.sequence), input_.sequence.numbers, source.key)
+        key = (source, num_threads, deinterlace)
         if self._reader is None or self._reader[0] != key:
             self._close_reader()
-            source = treatment.input.source
             file = open_storage(source.store_url).open(source.key, source.version)
-            self._reader = (key, file, VideoReader(file, treatment.video, num_threads, source.key))
+            reader = VideoReader(file, treatment.video, num_threads, source.key, deinterlace)
+            self._reader = (key, file, reader)
         return self._reader[2]
 
     def _close_reader(self) -> None:
@@ -153,15 +199,58 @@ class Worker:
             self._reader = None
 
 
-def _of_os_error(error: OSError, task: Task) -> FrameliftError:
-    """Whose fault an error of the operating system is: a disk that is full, or else a source that fails."""
-    if error.errno in DISK_ERRNOS or isinstance(task, AssembleTask):
-        return storage_error(error, str(error.filename or "scratch"))
-    return MediaError("it cannot be read", where=input_of(task).source.key, got=error.strerror or str(error))
+def _probed(input_: Input) -> tuple[SourceInfo, Timeline]:
+    source, sequence = input_.source, input_.sequence
+    refuse_empty(source)
+    if sequence is not None:
+        opener = _opener(input_, sequence)
+        return probe_sequence(opener, sequence.numbers, sequence.frame_rate, source.key)
+    with open_storage(source.store_url).open(source.key, source.version) as file:
+        return probe(file, source.key)
+
+
+def _opener(input_: Input, sequence: SequenceRef) -> Callable[[int], BinaryIO]:
+    """Opens an image of a sequence by its number. Whether they changed is seen when work is committed."""
+    storage = open_storage(input_.source.store_url)
+
+    def open_frame(number: int) -> BinaryIO:
+        info = storage.head(sequence.key(number))
+        if info is None:
+            raise SourceChanged("an image of this sequence is gone", where=sequence.key(number))
+        return storage.open(info.key, info.version)
+
+    return open_frame
+
+
+def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
+    """Any error as one that says who must act.
+
+    Args:
+        source: What is being read; empty where nothing is, so that it cannot be at fault.
+    """
+    match error:
+        case FrameliftError():
+            return error
+        case OSError() if error.errno in DISK_ERRNOS or not source:
+            return storage_error(error, str(error.filename or "scratch"))
+        case OSError():
+            return MediaError("it cannot be read", where=source, got=error.strerror or str(error))
+        case MemoryError():
+            return WorkerError("this machine ran out of memory", got=str(error))
+        case torch.OutOfMemoryError():
+            return WorkerError("this device ran out of memory", got=str(error).splitlines()[0])
+    _log.error("task %s failed", task_id, exc_info=error)  # whatever else fails is Framelift's fault
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return OutputError(
+        "Framelift failed",
+        where=f"{where.filename}:{where.lineno}",
+        got=f"{type(error).__name__}: {error}",
+        next_step="this is a bug: please report it with the source, if you may share it",
+    )
 
 
 def _device_class(device: Literal["cpu", "cuda"]) -> DeviceClass:
-    versions = {name: metadata.version(name) for name in ("framelift", "torch", "av", "numpy")}
+    versions = {name: metadata.version(name) for name in _BYTES_DEPEND_ON}
     capability = torch.backends.cpu.get_cpu_capability()
     has_avx2 = capability in ("AVX2", "AVX512")
     name = torch.cuda.get_device_name(0) if device == "cuda" else f"{platform.machine()} {capability}"

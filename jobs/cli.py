@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Any, Never, get_type_hints
 
 import typer
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from jobs.spec import UpscaleSpec
 
 app = typer.Typer(
-    help="Upscale folders of videos with super-resolution networks, on one machine or on a Ray cluster.",
+    help="Upscale videos and images with super-resolution networks, on one machine or on a Ray cluster.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,  # importing rich would cost half of what --help may take
@@ -26,79 +28,61 @@ app = typer.Typer(
 Targets = Annotated[
     list[str], typer.Argument(metavar="IN OUT | JOB.yaml", help="Input and output, or a job spec.")
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="NAME|FILE", help="A model or a weights file. [model]")
-]
-Scale = Annotated[str | None, typer.Option("--scale", metavar="N", help="Output size / input size. [scale]")]
-Height = Annotated[
-    str | None, typer.Option("--height", metavar="PX", help="Output height in place of a scale. [height]")
-]
-Workers = Annotated[
-    str | None, typer.Option("--workers", metavar="N", help="Number of workers. [workers.count]")
-]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda. [workers.device]")
-]
-Codec = Annotated[
-    str | None,
-    typer.Option("--codec", metavar="NAME", help="auto, h264, hevc, av1, vp9, ffv1. [video.codec]"),
-]
-Preset = Annotated[
-    str | None, typer.Option("--preset", metavar="NAME", help="Preset of the encoder. [video.preset]")
-]
-Quality = Annotated[
-    str | None,
-    typer.Option("--quality", metavar="N", help="CRF, auto, or lossless. [video.quality]"),
-]
-Container = Annotated[
-    str | None,
-    typer.Option("--container", metavar="NAME", help="auto, mp4, mov, mkv, webm. [video.container]"),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16, fp16. [engine.precision]"),
-]
-Tile = Annotated[str | None, typer.Option("--tile", metavar="PX", help="Edge of a tile. [engine.tile_px]")]
-Batch = Annotated[
-    str | None, typer.Option("--batch", metavar="N", help="Tiles in a batch. [engine.batch_size]")
-]
-SegmentSeconds = Annotated[
-    str | None,
-    typer.Option("--segment-seconds", metavar="S", help="Length of segments. [segments.seconds]"),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option("--strict/--no-strict", help="Fail damaged sources. [policies.strict]"),
-]
-Overwrite = Annotated[
-    bool | None,
-    typer.Option("--overwrite/--no-overwrite", help="Replace outputs of another spec. [overwrite]"),
-]
-RetryFailed = Annotated[
-    bool | None,
-    typer.Option("--retry-failed/--no-retry-failed", help="Try again what was set aside. [retries.again]"),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-# The key in a job spec that each flag stands for.
-FLAG_KEYS = {
-    "model": "model",
-    "scale": "scale",
-    "height": "height",
-    "workers": "workers.count",
-    "device": "workers.device",
-    "codec": "video.codec",
-    "preset": "video.preset",
-    "quality": "video.quality",
-    "container": "video.container",
-    "precision": "engine.precision",
-    "tile": "engine.tile_px",
-    "batch": "engine.batch_size",
-    "segment_seconds": "segments.seconds",
-    "strict": "policies.strict",
-    "overwrite": "overwrite",
-    "retry_failed": "retries.again",
-}
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of the commands that take a job.
+
+    Attributes:
+        name: As it is typed.
+        key: Of the job spec, for whose value it stands.
+        metavar: What its value is called; empty for a switch, which has a `--no-` twin.
+    """
+
+    name: str
+    key: str
+    metavar: str
+    help: str
+
+    @property
+    def parameter(self) -> str:
+        """Its name in Python."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    @property
+    def annotation(self) -> Any:
+        """What typer is told of it."""
+        text = f"{self.help} [{self.key}]"
+        if self.metavar:
+            return Annotated[str | None, typer.Option(self.name, metavar=self.metavar, help=text)]
+        switch = f"{self.name}/--no-{self.name.removeprefix('--')}"
+        return Annotated[bool | None, typer.Option(switch, help=text)]
+
+
+FLAGS = (
+    Flag("--model", "model", "NAME|FILE", "A model or a weights file."),
+    Flag("--scale", "scale", "N", "Output size / input size."),
+    Flag("--height", "height", "PX", "Output height in place of a scale."),
+    Flag("--workers", "workers.count", "N", "Number of workers."),
+    Flag("--device", "workers.device", "NAME", "auto, cpu, cuda."),
+    Flag("--codec", "video.codec", "NAME", "auto, h264, hevc, av1, vp9, ffv1, prores."),
+    Flag("--preset", "video.preset", "NAME", "Preset of the encoder."),
+    Flag("--quality", "video.quality", "N", "CRF, auto, or lossless."),
+    Flag("--container", "video.container", "NAME", "auto, mp4, mov, mkv, webm."),
+    Flag("--image-format", "image.format", "NAME", "auto, png, jpeg, webp, avif, tiff, bmp, gif."),
+    Flag("--image-quality", "image.quality", "N", "1 to 100, auto, or lossless."),
+    Flag("--sequence-rate", "sequences.frame_rate", "FPS", "Numbered images become videos of this rate."),
+    Flag("--deinterlace", "policies.deinterlace", "HOW", "auto, frame, field, off."),
+    Flag("--precision", "engine.precision", "NAME", "auto, fp32, bf16, fp16."),
+    Flag("--tile", "engine.tile_px", "PX", "Edge of a tile."),
+    Flag("--batch", "engine.batch_size", "N", "Tiles in a batch."),
+    Flag("--segment-seconds", "segments.seconds", "S", "Length of segments."),
+    Flag("--strict", "policies.strict", "", "Fail damaged sources."),
+    Flag("--overwrite", "overwrite", "", "Replace outputs of another spec."),
+    Flag("--retry-failed", "retries.again", "", "Try again what was set aside."),
+)
 _SPEC_SUFFIXES = (".yaml", ".yml")
 
 
@@ -107,65 +91,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     app(args=argv, prog_name="framelift")
 
 
+def _takes_job(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the flags of a job; which it gets as `flags`."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters.values()
+    own = [p.replace(annotation=hints[p.name]) for p in parameters if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(
+            flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flag.annotation
+        )
+        for flag in FLAGS
+    ]
+    command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+    return command
+
+
 @app.command("upscale")
-def upscale_command(
-    context: typer.Context,
-    targets: Targets,
-    model: Model = None,
-    scale: Scale = None,
-    height: Height = None,
-    workers: Workers = None,
-    device: Device = None,
-    codec: Codec = None,
-    preset: Preset = None,
-    quality: Quality = None,
-    container: Container = None,
-    precision: Precision = None,
-    tile: Tile = None,
-    batch: Batch = None,
-    segment_seconds: SegmentSeconds = None,
-    strict: Strict = None,
-    overwrite: Overwrite = None,
-    retry_failed: RetryFailed = None,
-) -> None:
-    """Upscale videos. Each flag is also a key of the job spec, and replaces what the spec says."""
+@_takes_job
+def upscale_command(targets: Targets, **flags: Any) -> None:
+    """Upscale videos and images. Each flag is also a key of the job spec, and replaces what the spec says."""
 
     def body() -> int:
         from jobs.upscale import upscale
 
-        return upscale(_spec_of(targets, context.params))
+        return upscale(_spec_of(targets, flags))
 
     _exit_with(body)
 
 
 @app.command("plan")
-def plan_command(
-    context: typer.Context,
-    targets: Targets,
-    model: Model = None,
-    scale: Scale = None,
-    height: Height = None,
-    workers: Workers = None,
-    device: Device = None,
-    codec: Codec = None,
-    preset: Preset = None,
-    quality: Quality = None,
-    container: Container = None,
-    precision: Precision = None,
-    tile: Tile = None,
-    batch: Batch = None,
-    segment_seconds: SegmentSeconds = None,
-    strict: Strict = None,
-    overwrite: Overwrite = None,
-    retry_failed: RetryFailed = None,
-    as_json: Json = False,
-) -> None:
+@_takes_job
+def plan_command(targets: Targets, as_json: Json = False, **flags: Any) -> None:
     """Say what `upscale` would do with the same arguments, and how long it would take."""
 
     def body() -> int:
         from jobs.plan import plan
 
-        return plan(_spec_of(targets, context.params), as_json=as_json)
+        return plan(_spec_of(targets, flags), as_json=as_json)
 
     _exit_with(body)
 
@@ -211,6 +174,29 @@ def sample_command(
     _exit_with(body)
 
 
+@app.command("conformance")
+def conformance_command(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Where to leave corpus and outputs.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Just this case; may be repeated.")
+    ] = None,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--no-keep", help="Leave the files; by default those in DIR.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make clips and images of every kind, upscale them, and compare with what must come of it."""
+
+    def body() -> int:
+        from jobs.conformance import conformance
+
+        return conformance(folder, only or (), keep=keep, as_json=as_json)
+
+    _exit_with(body)
+
+
 @app.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of job specs, for editors."""
@@ -227,9 +213,9 @@ def _spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
     from jobs.load import Given, load_spec, spec_from_flags
 
     flags = {
-        key: Given("--" + name.replace("_", "-"), params[name])
-        for name, key in FLAG_KEYS.items()
-        if params[name] is not None
+        flag.key: Given(flag.name, params[flag.parameter])
+        for flag in FLAGS
+        if params[flag.parameter] is not None
     }
     match targets:
         case [file] if _is_spec(file):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cluster.driver import Request
 from cluster.inputs import InputSet, find_inputs
-from cluster.plan import Input, VideoPlan
+from cluster.plan import Input, StillPlan, VideoPlan
 from cluster.pool import WorkerRequest
 from cluster.report import Estimate
 from jobs.spec import UpscaleSpec
@@ -28,8 +28,10 @@ class PlannedFile:
 
     Attributes:
         state: waiting (there is work to do), skipped (done before), or failed (nothing can be done).
-        source_video: What the source is: codec, size, pixel format, rate.
+        source_video: What the source is: codec, size, pixel format, rate; of an image, its format and size.
         output_video: What the output will be, likewise.
+        num_frames: 1 for an image.
+        num_segments: 0 for an image, which is not cut.
         told: What the user must know before.
         reason: Why nothing can be done; empty otherwise.
     """
@@ -64,6 +66,20 @@ class PlannedFile:
         )
 
     @classmethod
+    def of_still(cls, plan: StillPlan) -> Self:
+        """An image that was planned."""
+        info, treatment = plan.info, plan.treatment
+        return cls(
+            source=plan.input.source.key,
+            output=plan.input.output_name,
+            state="waiting",
+            source_video=f"{info.format} {info.width}x{info.height} {info.samples}",
+            output_video=f"{treatment.format} {treatment.width}x{treatment.height} {treatment.samples}",
+            num_frames=info.num_frames,
+            told=treatment.told,
+        )
+
+    @classmethod
     def skipped(cls, input_: Input) -> Self:
         """An input whose output is done."""
         return cls(input_.source.key, input_.output_name, "skipped")
@@ -79,7 +95,7 @@ class PlannedJob:
     """What a job would do.
 
     Attributes:
-        ignored: Files of the input folder that are no videos by their names.
+        ignored: Files of the input folder that are neither videos nor images by their names.
         estimate: None where nothing could be measured.
     """
 
@@ -95,7 +111,7 @@ def plan(spec: UpscaleSpec, *, as_json: bool = False) -> int:
     Returns:
         The exit code that the job would have as far as is known: 3 where some inputs cannot be done.
     """
-    inputs = find_inputs(spec.input, spec.output, spec.video)
+    inputs = find_inputs(spec.input, spec.output, spec.video, spec.image, spec.sequences)
     planned = _plan(request_of(spec), inputs, spec.workers)
     if as_json:
         print(json.dumps(asdict(planned), indent=2))
@@ -131,10 +147,9 @@ def _table(files: Iterable[PlannedFile]) -> Table:
     for file in files:
         match file.state:
             case "waiting":
-                cells = (file.source_video, file.output_video, str(file.num_frames))
-                table.add_row(
-                    *_texts(file.source, *cells, duration_text(file.duration_s), str(file.num_segments))
-                )
+                cells = (file.source, file.source_video, file.output_video, str(file.num_frames))
+                length = duration_text(file.duration_s) if file.duration_s else ""
+                table.add_row(*_texts(*cells, length, str(file.num_segments or "")))
             case "skipped":
                 table.add_row(*_texts(file.source, "", "done before"))
             case "failed":
@@ -152,7 +167,7 @@ def _notes(planned: PlannedJob) -> Iterable[str]:
             yield f"note: {clean(file.source)}: {clean(line)}"
     if planned.ignored:
         names = ", ".join(clean(name) for name in planned.ignored[:5])
-        yield f"note: {len(planned.ignored)} files are no videos by their names: {names}" + (
+        yield f"note: {len(planned.ignored)} files are neither videos nor images by their names: {names}" + (
             ", …" if len(planned.ignored) > 5 else ""
         )
 
@@ -167,13 +182,18 @@ def _estimate_text(estimate: Estimate) -> str:
 
 def _plan(request: Request, inputs: InputSet, workers: WorkerRequest) -> PlannedJob:
     """Plans as the driver would, in this process and without leaving anything behind."""
+    os.environ.setdefault("SVT_LOG", "1")  # its encoder would print its settings among ours
     from cluster.dry_run import dry_run  # loads torch
 
     settings = workers.settle(os.cpu_count() or 1, _num_gpus())
     found = dry_run(request, inputs, settings)
     skipped = [PlannedFile.skipped(input_) for input_ in found.skipped]
     failed = [PlannedFile.failed(input_, str(error)) for input_, error in found.failed]
-    files = [*(PlannedFile.of(video) for video in found.videos), *skipped, *failed]
+    planned = [
+        *(PlannedFile.of(video) for video in found.videos),
+        *(PlannedFile.of_still(still) for still in found.stills),
+    ]
+    files = [*planned, *skipped, *failed]
     files.sort(key=lambda file: file.source)
     return PlannedJob(request.job.id, tuple(files), inputs.ignored, found.estimate)
 

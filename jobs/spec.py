@@ -12,10 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from cluster.job import SETTINGS, EngineSettings, Job, ModelRef, Policies, SegmentSettings, VideoSettings
+from cluster.images.plan import image_quality_misfit
+from cluster.job import (
+    SETTINGS,
+    EngineSettings,
+    ImageSettings,
+    Job,
+    ModelRef,
+    Policies,
+    SegmentSettings,
+    SequenceSettings,
+    VideoSettings,
+)
 from cluster.pool import WorkerRequest
 from cluster.retry import RetryPolicy
-from cluster.video.codecs import CODECS
+from cluster.video.encoders import CODECS
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -31,15 +42,17 @@ class RetriesSpec(RetryPolicy):
 
 
 class UpscaleSpec(BaseModel):
-    """A job of `framelift upscale`: a folder or file of videos, and how they are to be upscaled.
+    """A job of `framelift upscale`: a folder or file of videos and images, and how to upscale them.
 
     Attributes:
-        input: A video file, or a folder of them, relative to the current directory.
+        input: A video or image file, or a folder of them, relative to the current directory.
         output: The file or folder to write; folders mirror the tree of the input.
         model: A name that `framelift models` lists, or the path of a weights file.
         scale: Output size / input size; by default that of the model's weights, or 2.
         height: Height of the outputs in pixels, in place of a scale.
-        video: How outputs are encoded.
+        video: How videos are encoded.
+        image: How still images and animations are written.
+        sequences: Whether numbered images are videos.
         engine: How networks run.
         segments: How videos are cut for the workers.
         workers: Who does the work.
@@ -56,6 +69,8 @@ class UpscaleSpec(BaseModel):
     scale: int | None = Field(default=None, ge=1, le=16)
     height: int | None = Field(default=None, ge=16, le=32768)
     video: VideoSettings = VideoSettings()
+    image: ImageSettings = ImageSettings()
+    sequences: SequenceSettings = SequenceSettings()
     engine: EngineSettings = EngineSettings()
     segments: SegmentSettings = SegmentSettings()
     workers: WorkerRequest = WorkerRequest()
@@ -80,6 +95,14 @@ class UpscaleSpec(BaseModel):
             raise _misfit(*misfits)
         return video
 
+    @field_validator("image")
+    @classmethod
+    def _quality_fits(cls, image: ImageSettings) -> ImageSettings:
+        misfit = image_quality_misfit(image)
+        if misfit:
+            raise _misfit(("image.quality", misfit))
+        return image
+
     @field_validator("workers")
     @classmethod
     def _device_fits(cls, workers: WorkerRequest) -> WorkerRequest:
@@ -102,6 +125,8 @@ class UpscaleSpec(BaseModel):
             scale=self.scale,
             height=self.height,
             video=self.video,
+            image=self.image,
+            sequences=self.sequences,
             engine=self.engine,
             segments=self.segments,
             policies=self.policies,

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.images.info import IMAGE_SUFFIXES
 from cluster.report import Snapshot
 from cluster.status import FileStatus, JobStatus, read_status
 from cluster.storage import open_storage
-from cluster.video.containers import MUXERS
+from cluster.video.containers import VIDEO_SUFFIXES
 from jobs.view import clean, console, duration_text, files_text, frames_text
 from sr_core.errors import SpecError
 
@@ -94,5 +95,6 @@ def _run_lines(snapshot: Snapshot, now_s: float) -> list[str]:
 def _read(output: str) -> JobStatus:
     """The one call into the cluster. A file's job keeps its state in the file's folder."""
     path = Path(output)
-    folder = path.parent if path.is_file() or path.suffix.lower().lstrip(".") in MUXERS else path
+    is_file = path.is_file() or path.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
+    folder = path.parent if is_file and not path.is_dir() else path
     return read_status(open_storage(str(folder)))

@@ -27,7 +27,7 @@ def upscale(spec: UpscaleSpec) -> int:
     Raises:
         FrameliftError: Nothing ran, or the store or the workers ended it all.
     """
-    inputs = find_inputs(spec.input, spec.output, spec.video)
+    inputs = find_inputs(spec.input, spec.output, spec.video, spec.image, spec.sequences)
     with progress_view() as view:
         report = _run(request_of(spec), inputs, spec.workers, view.update)
     show_summary(report, f"{inputs.output_url}/{inputs.report_key}", console())

@@ -16,11 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.report import FileOutcome, JobReport, MissingRange, Snapshot
+from cluster.report import FileOutcome, FrameRange, JobReport, Snapshot
 
 _LOG_EVERY_S = 10.0
 _NUM_CURRENT_SHOWN = 4
-_NUM_MISSING_SHOWN = 3
+_NUM_RANGES_SHOWN = 3
 _PLAIN_WIDTH = 200  # where lines go to a file, so that names and reasons stay on one line
 
 
@@ -212,7 +212,9 @@ def show_summary(report: JobReport, report_place: str, to: Console) -> None:
     if report.ignored:
         names = ", ".join(clean(name) for name in report.ignored[:5])
         more = ", ..." if len(report.ignored) > 5 else ""
-        to.print(Text(f"note: not looked at, as they are no videos by their names: {names}{more}"))
+        to.print(
+            Text(f"note: not looked at, as they are neither videos nor images by their names: {names}{more}")
+        )
     if report.stopped:
         to.print(Text(f"stopped: {clean(report.stopped)}", style="bold red"))
     to.print(Text(totals_text(report)))
@@ -247,15 +249,19 @@ def _bad_table(outcomes: Iterable[FileOutcome]) -> Table:
         table.add_column(name, overflow="fold")
     for outcome in outcomes:
         style = "red" if outcome.state == "failed" else "yellow"
-        reasons = [outcome.reason, _missing_text(outcome.missing)]
+        reasons = [
+            outcome.reason,
+            _frames_text("missing", outcome.missing),
+            _frames_text("damaged", outcome.corrupt),
+        ]
         reason = clean("; ".join(reason for reason in reasons if reason))
         table.add_row(Text(outcome.state, style=style), Text(clean(outcome.source)), Text(reason))
     return table
 
 
-def _missing_text(missing: tuple[MissingRange, ...]) -> str:
-    if not missing:
+def _frames_text(what: str, ranges: tuple[FrameRange, ...]) -> str:
+    if not ranges:
         return ""
-    shown = ", ".join(f"{part.start_s:.3f}-{part.end_s:.3f} s" for part in missing[:_NUM_MISSING_SHOWN])
-    more = f" and {len(missing) - _NUM_MISSING_SHOWN} more" if len(missing) > _NUM_MISSING_SHOWN else ""
-    return f"{sum(part.num_frames for part in missing)} frames missing at {shown}{more}"
+    shown = ", ".join(f"{part.start_s:.3f}-{part.end_s:.3f} s" for part in ranges[:_NUM_RANGES_SHOWN])
+    more = f" and {len(ranges) - _NUM_RANGES_SHOWN} more" if len(ranges) > _NUM_RANGES_SHOWN else ""
+    return f"{sum(part.num_frames for part in ranges)} frames {what} at {shown}{more}"

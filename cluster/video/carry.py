@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import av
@@ -14,6 +16,9 @@ from av.stream import Disposition
 
 from cluster.video import spool
 from cluster.video.containers import Container
+from cluster.video.field_pairs import whole_frames
+from cluster.video.info import VideoInfo
+from cluster.video.repair import FrameTimes, Repair
 from cluster.video.source import ErrorNotes, codec_name, only, read_packets
 
 _MAX_WAITING = 256
@@ -24,7 +29,7 @@ _PICTURE_KINDS = {"mjpeg": "jpeg"}  # others have one name as a codec and as a f
 # What a file says of itself, its writer or its bytes: not true of a new file.
 _OF_THE_FILE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration"),
-    *("bps", "filename", "mimetype"),
+    *("bps", "filename", "mimetype", "alpha_mode"),
 }
 _STATISTICS = re.compile(r"(number_of_\w+|_statistics_\w+)")
 _LANGUAGE_SUFFIX = re.compile(r"-[a-z]{3}$")
@@ -39,12 +44,16 @@ class StreamDigest:
         num_packets: None where containers cut the same payload into packets as they like (PCM).
         sha256: Of all payloads, one after the other; empty where the container rewrites them.
         is_empty: Whether the stream has no packet at all.
+        start_s: pts of the first packet, in seconds; None where there is none.
+        end_s: The highest pts, in seconds; None where there is none.
     """
 
     source_index: int
     num_packets: int | None
     sha256: str
     is_empty: bool
+    start_s: float | None = field(default=None, compare=False)
+    end_s: float | None = field(default=None, compare=False)
 
 
 class DigestMaker:
@@ -56,12 +65,18 @@ class DigestMaker:
         self._has_adts = codec == "aac" and not extradata
         self._hash = hashlib.sha256()
         self._num_packets = 0
+        self._start_s: float | None = None
+        self._end_s: float | None = None
 
     def add(self, packet: av.Packet[Any]) -> None:
         """Takes the next packet of the stream."""
         if self._is_text and bytes(packet) == _EMPTY_TEXT:
             return
         self._num_packets += 1
+        if packet.pts is not None:
+            time_s = float(packet.pts * packet.time_base)
+            self._start_s = time_s if self._start_s is None else self._start_s
+            self._end_s = time_s if self._end_s is None else max(self._end_s, time_s)
         self._hash.update(_without_adts(bytes(packet)) if self._has_adts else memoryview(packet))
 
     def digest(self, source_index: int, is_rewritten: bool) -> StreamDigest:
@@ -75,6 +90,8 @@ class DigestMaker:
             num_packets=None if self._is_pcm else self._num_packets,
             sha256="" if is_rewritten else self._hash.hexdigest(),
             is_empty=not self._num_packets,
+            start_s=self._start_s,
+            end_s=self._end_s,
         )
 
 
@@ -96,20 +113,28 @@ class Carried:
         tracks: The source's streams that are carried, less covers and attachments.
         num_packets: Of all tracks.
         notes: What was wrong in the source.
+        repaired: What was done to its times, where those of its video need repair.
     """
 
     def __init__(
-        self, source: InputContainer, indexes: Sequence[int], container: Container, spool_file: BinaryIO
+        self,
+        source: InputContainer,
+        video: VideoInfo,
+        indexes: Sequence[int],
+        container: Container,
+        spool_file: BinaryIO,
     ) -> None:
         """Reads all packets of `source` that are carried; what is no cover goes to `spool_file`.
 
         Args:
             source: May be closed when the counterparts were added.
+            video: The stream that is not carried. Where its times need repair, the others go with it.
             indexes: Of the streams that are carried.
             container: Of the output.
             spool_file: An empty file to write and to read.
         """
         self.notes = ErrorNotes()
+        self.repaired: tuple[str, ...] = ()
         self.num_packets = 0
         self._spool = spool_file
         self._container = container
@@ -123,8 +148,7 @@ class Carried:
         self._outputs: dict[int, Any] = {}
         self._time_bases = {stream.index: stream.time_base for stream in self.tracks}
         self._digests: dict[int, StreamDigest] = {}
-        only(source, [*self._covers, *self.tracks])
-        self._read(read_packets(source, [*self._covers, *self.tracks], self.notes))
+        self._read(self._repaired(source, video) if video.timestamp_problem else self._as_it_is(source))
 
     def add_track(self, output: OutputContainer, stream: Any) -> None:
         """Makes the counterpart of `stream`, one of `tracks`."""
@@ -166,18 +190,48 @@ class Carried:
         order = (*self._time_bases, *self._still_indexes)
         return tuple(self._digests[index] for index in order if index in self._digests)
 
+    def _as_it_is(self, source: InputContainer) -> Iterator[av.Packet[Any]]:
+        only(source, [*self._covers, *self.tracks])
+        return read_packets(source, [*self._covers, *self.tracks], self.notes)
+
+    def _repaired(self, source: InputContainer, video: VideoInfo) -> Iterator[av.Packet[Any]]:
+        """The packets that are carried, on the clock that the video was put on; tells what was done."""
+        repair = Repair(source)
+        stream = source.streams[video.stream_index]
+        times = FrameTimes(stream, video.timestamp_problem)
+        wanted = {stream.index for stream in (*self._covers, *self.tracks)}
+        others: deque[av.Packet[Any]] = deque()
+
+        def of_video() -> Iterator[av.Packet[Any]]:
+            for packet in repair.repaired(read_packets(source, tuple(source.streams), self.notes)):
+                if packet.stream.index == video.stream_index:
+                    yield packet
+                elif packet.stream.index in wanted:
+                    others.append(packet)
+
+        for packet in whole_frames(of_video(), stream):
+            times.add(packet)
+            while others:
+                yield others.popleft()
+        yield from others
+        times.finish()
+        self.repaired = (*repair.notes, *times.notes)
+
     def _read(self, packets: Iterator[av.Packet[Any]]) -> None:
         """Keeps the covers, puts the tracks' packets on the spool, and makes the tracks' digests."""
         makers = {
             stream.index: DigestMaker(codec_name(stream), stream.codec_context.extradata)
             for stream in self.tracks
         }
-        for packet in _with_durations(_with_dts(self._without_covers(packets))):
+        ordered = _Ascending(self._container)
+        for packet in ordered.packets(_with_durations(_with_dts(self._without_covers(packets)))):
             makers[packet.stream.index].add(packet)
             self.num_packets += 1
             spool.write_packet(self._spool, packet)
         for stream in self.tracks:
             self._digests[stream.index] = makers[stream.index].digest(stream.index, is_rewritten(stream))
+        for note in ordered.notes:
+            self.notes.add(note)
 
     def _without_covers(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
         covers = {stream.index for stream in self._covers}
@@ -216,11 +270,15 @@ def _copy_of(output: OutputContainer, stream: Any, container: Container) -> Any:
             target.codec_context.framerate = stream.average_rate
         if codec_name(stream) == "hevc" and container in ("mp4", "mov"):
             target.codec_context.codec_tag = "hvc1"
+        if codec_name(stream) == "prores":
+            target.codec_context.codec_tag = stream.codec_context.codec_tag
+        if "alpha_mode" in stream.metadata:
+            target.metadata["alpha_mode"] = stream.metadata["alpha_mode"]
     return target
 
 
 def _with_dts(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
-    """The same packets, each with a dts: what has none gets the stream's next one less its duration."""
+    """The same packets, with dts where there are times: what has none gets the next one less its duration."""
     waiting: list[av.Packet[Any]] = []
     for packet in packets:
         if packet.dts is None and packet.stream.type != "video":
@@ -241,8 +299,7 @@ def _with_durations(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any
     """
     last: dict[int, tuple[int, int]] = {}
     for packet in packets:
-        if packet.stream.type in ("audio", "video"):
-            assert packet.dts is not None
+        if packet.stream.type in ("audio", "video") and packet.dts is not None:
             before, length = last.get(packet.stream.index, (packet.dts - 1, 1))
             if not packet.duration:
                 packet.duration = length if packet.dts <= before else packet.dts - before
@@ -264,8 +321,59 @@ def _timed(packets: list[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
     for packet in packets:
         if packet.dts is None:
             packet.dts = packet.pts
-        if packet.dts is not None:
+        yield packet
+
+
+class _Ascending:
+    """Makes decoding times such that muxers take them.
+
+    Packets without any time get that of their stream's last one plus its duration. Those that are not behind
+    the last one are moved there by a tick, or to its very time where the container takes equal times.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self._is_strict = container in ("mp4", "mov")
+        self._last: dict[int, tuple[int, int]] = {}  # dts and duration, by stream
+        self._num_missing: Counter[int] = Counter()
+        self._num_moved: Counter[int] = Counter()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was changed so far, in words."""
+        return [
+            f"stream {index}: {num} packets {what}"
+            for counts, what in (
+                (self._num_missing, "had no time and got the one that follows"),
+                (self._num_moved, "were not behind the one before and were moved there"),
+            )
+            for index, num in sorted(counts.items())
+        ]
+
+    def packets(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+        """The same packets."""
+        for packet in packets:
+            index = packet.stream.index
+            last = self._last.get(index)
+            if packet.dts is None:
+                packet.pts = packet.dts = sum(last) if last else 0
+                self._num_missing[index] += 1
+            if last is not None:
+                least = last[0] + self._least_step(packet)
+                if packet.dts < least:
+                    packet.dts = least
+                    self._num_moved[index] += 1
+            if packet.pts is not None and packet.pts < packet.dts:
+                packet.pts = packet.dts
+            self._last[index] = (packet.dts, packet.duration or 0)
             yield packet
+
+    def _least_step(self, packet: av.Packet[Any]) -> int:
+        """How far a packet must be behind the one before: a tick in MP4, of the sample rate for sound."""
+        kind = packet.stream.type
+        if not self._is_strict or kind not in ("audio", "video"):
+            return 0
+        sample_rate = packet.stream.codec_context.sample_rate if kind == "audio" else 0
+        return math.ceil(1 / (sample_rate * packet.time_base)) if sample_rate else 1
 
 
 def _without_adts(payload: bytes) -> bytes:

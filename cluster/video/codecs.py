@@ -1,9 +1,8 @@
-"""Codecs: which one an output gets, and with which options of its encoder. Pure."""
+"""How an output is encoded: the settings of its encoder, and what they do not keep. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass as plain_dataclass
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -11,26 +10,20 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from cluster.job import VideoSettings
+from cluster.video.choice import Choice, Conversion, choose, holders
 from cluster.video.containers import Container
-from cluster.video.info import ColorTags, VideoInfo
+from cluster.video.encoder_options import Asked, Options, with_parameter
+from cluster.video.encoders import PRESETS, Codec, CodecName, codec_named
+from cluster.video.hdr import writable_display, writable_light
+from cluster.video.info import ColorTags, ContentLight, MasteringDisplay, VideoInfo
 from cluster.video.pixels import PixelFormat, pixel_format
 from sr_core.errors import MediaError, SpecError
 
-CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
-Options = tuple[tuple[str, str], ...]
-
 # A keyframe at least this often: players can seek, and an error in the stream does not last.
 _KEYFRAME_INTERVAL_S = 10
-_X26X_PRESETS = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow", "placebo"),
-)
-# x264's names are understood for every codec, so that one preset serves a folder of many containers.
-_SVT_AV1_EFFORTS = dict(
-    zip(_X26X_PRESETS, ["13", "12", "11", "10", "9", "8", "6", "4", "2", "0"], strict=True)
-)
-_VP9_EFFORTS = dict(zip(_X26X_PRESETS, ["8", "8", "7", "6", "5", "4", "3", "2", "1", "0"], strict=True))
-_FFV1_EFFORTS = dict.fromkeys(_X26X_PRESETS, "")
+# FFV1's encoder knows RGB of 8 bits only with the planes interleaved.
+_INTERLEAVED = {("ffv1", "gbrp"): "bgr0", ("ffv1", "gbrap"): "bgra"}
+_NO_MATRIX, _BT709, _BT2020 = 0, 1, 9  # ITU-T H.273 MatrixCoefficients; 9 stands for these primaries, too
 
 
 @dataclass(frozen=True)
@@ -40,12 +33,13 @@ class EncodeSettings:
     Attributes:
         encoder: FFmpeg's name of it.
         options: Of the encoder, in the order in which they are given.
-        pixel_format: Planar, with the code in the low bits.
+        pixel_format: Planar, with the code in the low bits. It may differ from the source's.
         time_base: The source's: an output frame has its source frame's pts.
         frame_rate: The nominal one.
         sample_aspect_ratio: None where the source does not say.
         color: With nothing left open.
         threads: Part of the settings, because some encoders' output depends on it.
+        mastering_display: What the container must say, since the encoder does not; as is `content_light`.
     """
 
     codec: CodecName
@@ -59,192 +53,23 @@ class EncodeSettings:
     sample_aspect_ratio: Fraction | None
     color: ColorTags
     threads: int
+    mastering_display: MasteringDisplay | None = None
+    content_light: ContentLight | None = None
 
     @property
-    def part_container(self) -> Literal["mp4", "mkv"]:
+    def part_container(self) -> Literal["mp4", "mov", "mkv"]:
         """What parts are written in. MP4 keeps exact times, but not all that VP9 and FFV1 say of colour."""
-        return "mkv" if self.codec in ("vp9", "ffv1") else "mp4"
+        match self.codec:
+            case "vp9" | "ffv1":
+                return "mkv"
+            case "prores":
+                return "mov"
+        return "mp4"
 
-
-@plain_dataclass(frozen=True)
-class _Codec:
-    """One encoder and what it can do.
-
-    Attributes:
-        formats: Planar pixel formats.
-        containers: That hold the codec with all that it says of colour.
-        presets: The encoder's own names, of which `preset` is the default.
-        efforts: What stands for x264's names of presets, where they are not the encoder's own.
-        quality: The default of the constant quality, which has a range and may need to be an integer.
-        lossless: Whether a decoder gives back the very samples.
-        odd_sizes: Whether subsampled frames may have odd sizes.
-        min_px: Of either edge.
-        options: From preset, quality (None is lossless), threads and keyframe interval in frames.
-    """
-
-    name: CodecName
-    encoder: str
-    formats: frozenset[str]
-    containers: tuple[Container, ...]
-    presets: tuple[str, ...]
-    efforts: dict[str, str]
-    preset: str
-    quality: float
-    quality_range: tuple[float, float]
-    integer_quality: bool
-    lossless: bool
-    odd_sizes: bool
-    min_px: int
-    options: Callable[[str, float | None, int, int], Options]
-
-    def own_preset(self, name: str | None) -> str | None:
-        """The encoder's own name of a preset; None where it has none of that name."""
-        if name is None:
-            return self.preset
-        return name if name in self.presets else self.efforts.get(name)
-
-    def expected_quality(self, quality: float | str) -> str | None:
-        """What is right in place of `quality`; None where it is right itself."""
-        lowest, highest = self.quality_range
-        numbers = f"{lowest:g} to {highest:g}" + " in whole numbers" * self.integer_quality
-        match quality:
-            case "auto":
-                return None
-            case "lossless":
-                return None if self.lossless else numbers
-            case float() if lowest == highest:
-                return "auto or lossless"
-            case float() if lowest <= quality <= highest:
-                return numbers if self.integer_quality and not quality.is_integer() else None
-        return numbers
-
-
-def _x264(preset: str, quality: float | None, threads: int, interval: int) -> Options:
-    rate = ("qp", "0") if quality is None else ("crf", f"{quality:g}")
-    return (("preset", preset), rate, ("g", str(interval)))
-
-
-def _x265(preset: str, quality: float | None, threads: int, interval: int) -> Options:
-    # Without info=0 the version and all settings stand in the extradata, which would differ between machines.
-    params = (
-        f"log-level=none:info=0:open-gop=0:keyint={interval}:pools={threads}:frame-threads={min(threads, 16)}"
-    )
-    if quality is None:
-        return (("preset", preset), ("x265-params", f"{params}:lossless=1"))
-    return (("preset", preset), ("crf", f"{quality:g}"), ("x265-params", params))
-
-
-def _svt_av1(preset: str, quality: float | None, threads: int, interval: int) -> Options:
-    return (("preset", preset), ("crf", f"{quality:g}"), ("g", str(interval)))
-
-
-def _vpx_vp9(preset: str, quality: float | None, threads: int, interval: int) -> Options:
-    rate = ("lossless", "1") if quality is None else ("crf", f"{quality:g}")
-    speed = (("deadline", "good"), ("cpu-used", preset), ("row-mt", "1"))
-    return (*speed, rate, ("b", "0"), ("g", str(interval)))
-
-
-def _ffv1(preset: str, quality: float | None, threads: int, interval: int) -> Options:
-    # Every frame by itself, with checksums: what archives ask for.
-    return (("level", "3"), ("g", "1"), ("slices", "4"), ("slicecrc", "1"))
-
-
-def _formats(
-    *depths: int, samplings: tuple[str, ...] = ("420", "422", "444"), gray: bool = True
-) -> frozenset[str]:
-    names = [f"yuv{sampling}p" for sampling in samplings] + ["gray"] * gray
-    return frozenset(name + ("" if depth == 8 else f"{depth}le") for name in names for depth in depths)
-
-
-H264 = _Codec(
-    name="h264",
-    encoder="libx264",
-    formats=_formats(8, 10),
-    containers=("mp4", "mov", "mkv"),
-    presets=_X26X_PRESETS,
-    efforts={},
-    preset="medium",
-    quality=17,
-    quality_range=(0, 51),
-    integer_quality=False,
-    lossless=True,
-    odd_sizes=False,
-    min_px=2,
-    options=_x264,
-)
-HEVC = _Codec(
-    name="hevc",
-    encoder="libx265",
-    formats=_formats(8, 10, 12),
-    containers=("mp4", "mov", "mkv"),
-    presets=_X26X_PRESETS,
-    efforts={},
-    preset="medium",
-    quality=18,
-    quality_range=(0, 51),
-    integer_quality=False,
-    lossless=True,
-    odd_sizes=False,
-    min_px=32,
-    options=_x265,
-)
-AV1 = _Codec(
-    name="av1",
-    encoder="libsvtav1",
-    formats=_formats(8, 10, samplings=("420",), gray=False),
-    containers=("mp4", "mkv", "webm"),
-    presets=tuple(str(preset) for preset in range(14)),
-    efforts=_SVT_AV1_EFFORTS,
-    preset="8",
-    quality=24,
-    quality_range=(1, 63),
-    integer_quality=True,
-    lossless=False,  # SVT-AV1 4.1 says that it is, but changes 10-bit samples
-    odd_sizes=True,
-    min_px=16,
-    options=_svt_av1,
-)
-VP9 = _Codec(
-    name="vp9",
-    encoder="libvpx-vp9",
-    formats=_formats(8, gray=False),
-    containers=("mkv", "webm", "mp4"),
-    presets=tuple(str(speed) for speed in range(9)),
-    efforts=_VP9_EFFORTS,
-    preset="4",
-    quality=24,
-    quality_range=(0, 63),
-    integer_quality=True,
-    lossless=True,
-    odd_sizes=True,
-    min_px=2,
-    options=_vpx_vp9,
-)
-FFV1 = _Codec(
-    name="ffv1",
-    encoder="ffv1",
-    formats=_formats(8, 10, 12),
-    containers=("mkv",),
-    presets=(),
-    efforts=_FFV1_EFFORTS,
-    preset="",
-    quality=0,
-    quality_range=(0, 0),
-    integer_quality=True,
-    lossless=True,
-    odd_sizes=True,
-    min_px=4,
-    options=_ffv1,
-)
-CODECS = (H264, HEVC, AV1, VP9, FFV1)
-
-# What `auto` tries, in this order; the first that can hold the frames is taken.
-_AUTO: dict[Container, tuple[_Codec, ...]] = {
-    "mp4": (H264, HEVC, AV1, VP9),
-    "mov": (H264, HEVC),
-    "mkv": (H264, HEVC, AV1, VP9, FFV1),
-    "webm": (AV1, VP9),
-}
+    @property
+    def encoder_format(self) -> str:
+        """The pixel format of the frames that the encoder is given."""
+        return _INTERLEAVED.get((self.encoder, self.pixel_format), self.pixel_format)
 
 
 def choose_encode(
@@ -259,32 +84,39 @@ def choose_encode(
     """How the output of `video` is encoded.
 
     Args:
-        color: Of the output, with nothing left open.
+        color: Of the source, with nothing left open.
         width: Of the output.
         height: Of the output.
         threads: Of the encoder.
 
     Raises:
-        MediaError: No codec takes the source's pixel format.
+        MediaError: The source's pixel format is not known.
         SpecError: The codec, its preset or its quality does not go with the container or the frames.
     """
-    pixels = pixel_format(video.pixel_format)
-    if pixels is None:
-        raise MediaError(
-            "this pixel format is not supported yet",
-            got=video.pixel_format,
-            expected="planar YUV 4:2:0, 4:2:2 or 4:4:4, NV12, P010 or grey, of 8, 10 or 12 bit",
-        )
-    codec = _choose_codec(pixels, settings, container, width, height)
-    interval = max(1, round(_KEYFRAME_INTERVAL_S * video.frame_rate))
-    options = codec.options(_preset(codec, settings), _quality(codec, settings), threads, interval)
+    choice = choose(_pixels_of(video), settings, container, width, height)
+    codec, pixels = choice.codec, choice.conversion.target
+    form = codec.written_hdr_form(container)
+    display = writable_display(form, video.mastering_display)
+    light = writable_light(form, video.content_light)
+    asked = Asked(
+        preset=_preset(codec, settings),
+        quality=_quality(codec, settings),
+        threads=threads,
+        interval=max(1, round(_KEYFRAME_INTERVAL_S * video.frame_rate)),
+        num_samples=width * height,
+        pixels=pixels,
+        display=display,
+        light=light,
+    )
+    color = _output_color(choice, color)
+    options = codec.options(asked)
     if pixels.is_420 and color.chroma_location:
         options += (("chroma_sample_location", color.chroma_location),)
     return EncodeSettings(
         codec=codec.name,
         encoder=codec.encoder,
         options=options,
-        pixel_format=pixels.planar,
+        pixel_format=pixels.name,
         width=width,
         height=height,
         time_base=video.time_base,
@@ -292,17 +124,20 @@ def choose_encode(
         sample_aspect_ratio=video.sample_aspect_ratio,
         color=color,
         threads=threads,
+        mastering_display=display if codec.hdr_form is None else None,
+        content_light=light if codec.hdr_form is None else None,
     )
 
 
 def can_hold_codec(container: Container, codec: CodecName) -> bool:
     """Whether `container` holds `codec` with all that it says of colour."""
-    return container in _named(codec).containers
+    return container in codec_named(codec).containers
 
 
 def other_container(container: Container, codec: CodecName) -> Container:
     """The container nearest to `container` that holds `codec`."""
-    nearest: tuple[Container, ...] = ("mkv", "mp4") if container in ("mkv", "webm") else ("mp4", "mkv")
+    is_open = container in ("mkv", "webm")
+    nearest: tuple[Container, ...] = ("mkv", "mp4", "mov") if is_open else ("mp4", "mov", "mkv")
     return next(other for other in nearest if can_hold_codec(other, codec))
 
 
@@ -314,114 +149,75 @@ def limited_to_avx2(encode: EncodeSettings) -> EncodeSettings:
     """
     if encode.encoder != "libx264":
         return encode
-    return replace(encode, options=(*encode.options, ("x264-params", "asm=avx2")))
+    return replace(encode, options=with_parameter(encode.options, "x264-params", "asm=avx2"))
 
 
-def not_kept(encode: EncodeSettings, container: Container) -> tuple[str, ...]:
-    """What the source's video says and the output, in `container`, cannot: for the user to know."""
-    told = []
-    aspect = encode.sample_aspect_ratio
-    if container in ("mkv", "webm"):
-        if aspect not in (None, 1) and encode.codec not in ("h264", "hevc"):
-            told.append(f"the pixels' shape ({aspect}) cannot be written for {encode.codec} in {container}")
-        if (1000 * encode.time_base).denominator != 1:
-            told.append(f"frame times are rounded to {container}'s clock of 1 ms")
-    if encode.codec == "vp9" and container == "mp4" and encode.color.chroma_location not in ("left", None):
-        told.append("the chroma siting cannot be written for vp9 in mp4")
-    return tuple(told)
+def not_kept(
+    video: VideoInfo, color: ColorTags, encode: EncodeSettings, container: Container
+) -> tuple[str, ...]:
+    """What `container`'s video changes or does not keep of the source's: for the user to know.
+
+    Args:
+        color: Of the source, with nothing left open.
+    """
+    target = pixel_format(encode.pixel_format)
+    assert target is not None, "only known formats are chosen"
+    codec, conversion = codec_named(encode.codec), Conversion(_pixels_of(video), target)
+    better = holders(conversion.source, encode.width, encode.height)
+    instead = f"; {' or '.join(better)} would keep it" if better else ""
+    return (
+        *(f"{text}{instead}" for text in _lost(conversion, encode, container)),
+        *_converted(conversion, color, encode),
+        *_clock_and_shape_not_kept(encode, container),
+        *_metadata_not_kept(video, codec, encode, container),
+        *_beyond_level(codec, encode),
+    )
 
 
-def _choose_codec(
-    pixels: PixelFormat, settings: VideoSettings, container: Container, width: int, height: int
-) -> _Codec:
-    if settings.codec != "auto":
-        codec = _named(settings.codec)
-        _check(codec, pixels, settings, container, width, height)
-        return codec
-    # An odd size or a rare format rules out the first choices.
-    refusal: SpecError | None = None
-    for codec in _AUTO[container]:
-        if codec is H264 and pixels.bit_depth > 8:
-            continue  # few players decode h264 above 8 bit
-        try:
-            _check(codec, pixels, settings, container, width, height)
-        except SpecError as error:
-            refusal = error
-        else:
-            return codec
-    assert refusal is not None
-    raise refusal
-
-
-def _named(codec: CodecName) -> _Codec:
-    return next(known for known in CODECS if known.name == codec)
-
-
-def _check(
-    codec: _Codec, pixels: PixelFormat, settings: VideoSettings, container: Container, width: int, height: int
-) -> None:
-    """Raises `SpecError` where `codec` cannot hold such frames, or `container` not the codec."""
-    if container not in codec.containers:
-        raise SpecError(
-            f"{codec.name} does not go into {container}",
-            where="video.codec",
-            got=f"{codec.name} in {container}",
-            expected=f"a container among {', '.join(codec.containers)}",
-            next_step=f"set video.container to {codec.containers[0]}, or choose another codec",
+def _pixels_of(video: VideoInfo) -> PixelFormat:
+    pixels = pixel_format(video.pixel_format)
+    if pixels is None:
+        raise MediaError(
+            "this pixel format is not supported",
+            got=video.pixel_format,
+            expected="YUV, RGB or grey of 8 to 16 bit, in integers",
         )
-    if pixels.planar not in codec.formats:
-        fitting = [other.name for other in CODECS if pixels.planar in other.formats]
-        raise SpecError(
-            f"{codec.name} cannot hold the source's samples",
-            where="video.codec",
-            got=pixels.planar,
-            expected=f"one of {', '.join(sorted(codec.formats))}",
-            next_step=f"choose a codec among {', '.join(fitting)}, and a container that holds it",
-        )
-    if settings.quality == "lossless" and not codec.lossless:
-        raise SpecError(
-            f"{codec.name} is not lossless here",
-            where="video.quality",
-            got="lossless",
-            expected=f"a quality from {codec.quality_range[0]:g} to {codec.quality_range[1]:g}",
-            next_step=f"choose a codec among {', '.join(other.name for other in CODECS if other.lossless)}",
-        )
-    _check_size(codec, pixels, width, height)
+    return pixels
 
 
-def _check_size(codec: _Codec, pixels: PixelFormat, width: int, height: int) -> None:
-    odd = width % (1 << pixels.chroma_w_shift) or height % (1 << pixels.chroma_h_shift)
-    if odd and not codec.odd_sizes:
-        raise SpecError(
-            f"{codec.name} cannot hold subsampled frames of an odd size",
-            where="video.codec",
-            got=f"{width}x{height}",
-            expected="an even width and height",
-            next_step="choose an even scale, or codec av1, vp9 or ffv1",
-        )
-    if min(width, height) < codec.min_px:
-        raise SpecError(
-            f"{codec.name} cannot hold frames as small as these",
-            where="video.codec",
-            got=f"{width}x{height}",
-            expected=f"at least {codec.min_px} pixels on either edge",
-            next_step="choose another codec",
-        )
+def _output_color(choice: Choice, color: ColorTags) -> ColorTags:
+    """What the output's codes mean, where those of the source mean `color`."""
+    source, target = choice.conversion.source, choice.conversion.target
+    if choice.conversion.loses_rgb:
+        matrix = _BT2020 if color.primaries == _BT2020 else _BT709
+        color = replace(color, matrix=matrix, full_range=False, chroma_location="left")
+    if target.is_rgb:
+        color = replace(color, matrix=_NO_MATRIX)
+    if not choice.codec.full_range:
+        color = replace(color, full_range=False)
+    if target.is_subsampled and not target.is_420 and not _has_sampling_of(source, target):
+        color = replace(color, chroma_location="left")  # what decoders take for granted
+    return color
 
 
-def _preset(codec: _Codec, settings: VideoSettings) -> str:
+def _has_sampling_of(source: PixelFormat, target: PixelFormat) -> bool:
+    shifts = (target.chroma_w_shift, target.chroma_h_shift)
+    return source.has_chroma == target.has_chroma and (source.chroma_w_shift, source.chroma_h_shift) == shifts
+
+
+def _preset(codec: Codec, settings: VideoSettings) -> str:
     preset = codec.own_preset(settings.preset)
     if preset is None:
         raise SpecError(
             f"{codec.name} has no such preset",
             where="video.preset",
             got=str(settings.preset),
-            expected=", ".join(dict.fromkeys([*codec.presets, *_X26X_PRESETS])),
+            expected=", ".join(dict.fromkeys([*codec.presets, *PRESETS])),
         )
     return preset
 
 
-def _quality(codec: _Codec, settings: VideoSettings) -> float | None:
+def _quality(codec: Codec, settings: VideoSettings) -> float | None:
     """The constant quality; None is lossless."""
     expected = codec.expected_quality(settings.quality)
     if expected is not None:
@@ -434,3 +230,72 @@ def _quality(codec: _Codec, settings: VideoSettings) -> float | None:
     if settings.quality == "lossless":
         return None
     return codec.quality if settings.quality == "auto" else settings.quality
+
+
+def _lost(conversion: Conversion, encode: EncodeSettings, container: Container) -> Iterator[str]:
+    """What of the samples is not kept, in words."""
+    source, target, place = conversion.source, conversion.target, f"{encode.codec} in {container}"
+    if conversion.loses_alpha:
+        yield f"the alpha channel is dropped, as {place} cannot hold it"
+    if conversion.lost_bits:
+        yield f"samples of {source.bit_depth} bit are rounded to {target.bit_depth}, as {place} asks"
+    if conversion.loses_chroma:
+        kept = f", and the alpha channel is kept, which {place} has only so" if target.has_alpha else ""
+        yield f"chroma of {sampling_name(source)} is reduced to {sampling_name(target)}{kept}"
+    if conversion.loses_rgb:
+        yield f"RGB is converted to YUV and rounded, as {place} asks"
+
+
+def _converted(conversion: Conversion, color: ColorTags, encode: EncodeSettings) -> Iterator[str]:
+    """What is stored in another way, with nothing lost, in words."""
+    source, target = conversion.source, conversion.target
+    if target.bit_depth > source.bit_depth:
+        yield f"samples of {source.bit_depth} bit are stored in {target.bit_depth}, as {encode.codec} asks"
+    is_same = source.is_rgb or _has_sampling_of(source, target)
+    if not conversion.loses_chroma and not is_same:
+        is_odd = target.name.startswith("yuv444") and (encode.width % 2 or encode.height % 2)
+        why = "of the odd size" if is_odd else f"{encode.codec} has no other"
+        yield f"{sampling_name(source)} is stored as {sampling_name(target)}, because {why}"
+    if color.full_range and not encode.color.full_range and not source.is_rgb:
+        yield f"full range is converted to limited range, which is all that {encode.codec} can say"
+
+
+def sampling_name(pixels: PixelFormat) -> str:
+    """`RGB`, `grey`, or chroma sampling as in `4:2:0`."""
+    if pixels.is_rgb:
+        return "RGB"
+    if not pixels.has_chroma:
+        return "grey"
+    shifts = {(1, 1): "4:2:0", (1, 0): "4:2:2", (0, 0): "4:4:4", (0, 1): "4:4:0", (2, 0): "4:1:1"}
+    return shifts.get((pixels.chroma_w_shift, pixels.chroma_h_shift), "4:1:0")
+
+
+def _clock_and_shape_not_kept(encode: EncodeSettings, container: Container) -> Iterator[str]:
+    aspect = encode.sample_aspect_ratio
+    if container in ("mkv", "webm"):
+        if aspect not in (None, 1) and encode.codec not in ("h264", "hevc"):
+            yield f"the pixels' shape ({aspect}) cannot be written for {encode.codec} in {container}"
+        if (1000 * encode.time_base).denominator != 1:
+            yield f"frame times are rounded to {container}'s clock of 1 ms"
+    is_said = dict(encode.options).get("chroma_sample_location", "left") != "left"
+    if encode.codec == "vp9" and container == "mp4" and is_said:
+        yield "the chroma siting cannot be written for vp9 in mp4"
+
+
+def _metadata_not_kept(
+    video: VideoInfo, codec: Codec, encode: EncodeSettings, container: Container
+) -> Iterator[str]:
+    form = codec.written_hdr_form(container)
+    place = f"{encode.codec} in {container}"
+    if writable_display(form, video.mastering_display) != video.mastering_display:
+        yield f"HDR10 mastering display metadata are incomplete or out of range, and not all fits {place}"
+    if writable_light(form, video.content_light) != video.content_light:
+        yield f"HDR10 light levels are incomplete or out of range, and cannot be written for {place}"
+    if "A53_CC" in video.side_data and not codec.captions:
+        yield f"closed captions are dropped, as {encode.codec} has none here; h264 and hevc keep them"
+
+
+def _beyond_level(codec: Codec, encode: EncodeSettings) -> Iterator[str]:
+    if not codec.limits.are_usual(encode.width, encode.height):
+        size = f"{encode.width}x{encode.height}"
+        yield f"{size} is beyond level {codec.limits.usual_level} of {codec.name}: few decoders play it"

@@ -21,11 +21,14 @@ from cluster.video.encode import set_color
 from cluster.video.info import VideoInfo
 from cluster.video.source import open_source, reason, write_error
 from cluster.video.timeline import PtsArray, global_dts, packet_durations
-from sr_core.errors import OutputError
+from sr_core.errors import MediaError, OutputError
 
 # With the index in front a player can start before it has the whole file. Moving it there takes another pass
 # over the file and twice the index's size in memory, which a film of many hours does not get.
 _MANY_PACKETS = 1_000_000
+
+_LEAST_TRACK_TIMESCALE = 10_000  # the muxer of MP4 doubles a clock until it has so many ticks a second
+_INT32_MAX = (1 << 31) - 1
 
 _Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 
@@ -55,7 +58,7 @@ class JoinResult:
         video_position: Of the video among the output's streams.
         carried: The other streams, in the output's order.
         metadata_keys: Of the whole file, in lower case.
-        told: What the user must know of the other streams.
+        told: What the user must know of the other streams, and of repaired times.
     """
 
     video_position: int
@@ -68,7 +71,7 @@ def join(
     parts: Iterable[Path],
     packet_pts: Sequence[PtsArray],
     settings: JoinSettings,
-    source: BinaryIO,
+    source: BinaryIO | None,
     name: str,
     out_path: Path,
 ) -> JoinResult:
@@ -76,12 +79,13 @@ def join(
 
     Args:
         parts: In the order of their segments. Each is opened when the one before is through.
-        packet_pts: Of each part's packets in decoding order, in the source's ticks. These times are written,
-            whatever the parts' own clocks say.
+        packet_pts: Of each part's packets in decoding order, in ticks of what was encoded, which may be half
+            the source's. These times are written, whatever the parts' own clocks say.
+        source: None for a sequence of images, which has nothing beside its frames.
         name: Names the source in errors.
 
     Raises:
-        MediaError: The source cannot be read any more.
+        MediaError: The source cannot be read any more, or the container cannot hold its times.
         OutputError: The parts do not fit each other or their times, or the muxer fails.
     """
     with (
@@ -89,8 +93,8 @@ def join(
         tempfile.TemporaryFile(dir=out_path.parent) as spool_file,
     ):
         video = _Parts(parts, packet_pts, settings)
-        with open_source(source, name) as container:
-            carried = Carried(container, settings.carried, settings.container, spool_file)
+        with open_source(source, name) if source is not None else video.open_first() as container:
+            carried = Carried(container, settings.video, settings.carried, settings.container, spool_file)
             position = _add_streams(output, container, video, carried, settings)
             metadata = carried_metadata(container.metadata, settings.container)
             output.metadata.update(metadata)
@@ -98,13 +102,13 @@ def join(
         if settings.container in ("mp4", "mov") and carried.num_packets + video.num_packets < _MANY_PACKETS:
             output.container_options["movflags"] = "+faststart"
         output.start_encoding()
-        for packet in _merged(video, carried):
+        for packet in _holdable(_merged(video, carried), settings.container, name):
             output.mux(packet)
     return JoinResult(
         video_position=position,
         carried=carried.digests(),
         metadata_keys=frozenset(key.lower() for key in metadata),
-        told=tuple(f"of the other streams: {text}" for text in carried.notes.texts),
+        told=(*carried.repaired, *(f"of the other streams: {text}" for text in carried.notes.texts)),
     )
 
 
@@ -159,22 +163,38 @@ class _Parts:
         """Of all parts."""
         return sum(len(pts) for pts in self._pts)
 
+    def open_first(self) -> InputContainer:
+        """The first part."""
+        return _open_part(self._first_path)
+
     def add_stream(self, output: OutputContainer) -> Any:
         """Makes the stream of `output` that takes the packets."""
-        with _open_part(self._first_path) as part:
-            self._stream = output.add_stream_from_template(part.streams.video[0], opaque=True)
+        with self.open_first() as part:
+            template = part.streams.video[0]
+            self._stream = output.add_stream_from_template(template, opaque=True)
+            if template.codec_context.name == "prores":  # whose tag says which of its kinds it is
+                self._stream.codec_context.codec_tag = template.codec_context.codec_tag
         return self._stream
 
     def packets(self) -> _Packets:
         """In decoding order."""
-        dts = global_dts(np.concatenate(self._pts))
+        all_pts = np.concatenate(self._pts)
+        if all_pts.min() < 0:
+            raise OutputError("no container holds frames before zero", got=f"pts {all_pts.min()}")
+        dts = global_dts(all_pts)
         starts = [int(pts.min()) for pts in self._pts]
-        ends = [*starts[1:], self._settings.video.end_pts]
+        ends = [*starts[1:], self._end_pts(int(self._pts[-1].max()))]
         first = 0
         for path, pts, end_pts in zip(self._all_paths(), self._pts, ends, strict=True):
             durations = packet_durations(pts, end_pts)
             yield from self._packets_of(path, pts, dts[first : first + len(pts)], durations)
             first += len(pts)
+
+    def _end_pts(self, last_pts: int) -> int:
+        """Where the last frame ends, in the output's ticks: where the source's last one does."""
+        video, encode = self._settings.video, self._settings.encode
+        end_pts = round(video.end_pts * video.time_base / encode.time_base)
+        return max(end_pts, last_pts + 1)
 
     def _all_paths(self) -> Iterator[Path]:
         yield self._first_path
@@ -230,6 +250,8 @@ def _add_video(output: OutputContainer, parts: _Parts, source_stream: Any, setti
     stream.time_base = encode.time_base
     stream.disposition = source_stream.disposition
     stream.metadata.update(carried_metadata(source_stream.metadata, settings.container))
+    if encode.codec == "vp9" and encode.pixel_format.startswith("yuva"):
+        stream.metadata["alpha_mode"] = "1"  # players look for alpha only where this stands
     if settings.video.display_matrix is not None:
         stream.set_display_matrix(settings.video.display_matrix)
     context = stream.codec_context
@@ -254,6 +276,39 @@ def _merged(parts: _Parts, carried: Carried) -> _Packets:
     if video is not None:
         yield video
     yield from videos
+
+
+def _holdable(packets: _Packets, container: Container, name: str) -> _Packets:
+    """The same packets, as long as `container` can say how far they are apart."""
+    last_dts: dict[int, int] = {}
+    most: dict[int, int] = {}
+    for packet in packets:
+        index = packet.stream.index
+        assert packet.dts is not None
+        if container in ("mp4", "mov"):
+            if index not in most:
+                most[index] = _most_ticks(packet)
+            gap = max(packet.dts - last_dts.get(index, packet.dts), packet.duration or 0)
+            if gap > most[index]:
+                raise MediaError(
+                    f"its packets are farther apart than {container} can say",
+                    where=name,
+                    got=f"{float(gap * packet.time_base):.0f} s in stream {index}",
+                    expected=f"{float(most[index] * packet.time_base):.0f} s at most",
+                    next_step="choose mkv as the container",
+                )
+            last_dts[index] = packet.dts
+        yield packet
+
+
+def _most_ticks(packet: av.Packet[Any]) -> int:
+    """How far apart a track of MP4 can have packets: 31 bits of the clock that the muxer gives it."""
+    timescale = packet.time_base.denominator
+    while timescale < _LEAST_TRACK_TIMESCALE:
+        timescale *= 2
+    if packet.stream.type == "audio":
+        timescale = max(timescale, packet.stream.codec_context.sample_rate)
+    return int(Fraction(_INT32_MAX, timescale) / packet.time_base)
 
 
 def _seconds(packet: av.Packet[Any]) -> float:

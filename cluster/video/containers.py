@@ -13,55 +13,53 @@ Container = Literal["mp4", "mov", "mkv", "webm"]
 
 MUXERS: dict[Container, str] = {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "webm": "webm"}
 
-# A source keeps its family; what is no container for files at rest goes to the nearest that is.
-_FAMILY: dict[str, Container] = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "mkv",
-    ".webm": "webm",
-    ".ts": "mp4",
-    ".m2ts": "mp4",
-    ".mts": "mp4",
-    ".flv": "mp4",
-    ".3gp": "mp4",
-    ".avi": "mkv",
-    ".mpg": "mkv",
-    ".mpeg": "mkv",
+# A source keeps its family; what is no container for films at rest goes to the nearest that is. 3GP, DV and
+# MXF go to MOV, which holds their sound as it is (AMR, PCM). Files without times (.h264, .hevc) are not here.
+_SUFFIXES: dict[Container, tuple[str, ...]] = {
+    "mp4": (".mp4", ".m4v", ".ts", ".m2ts", ".mts", ".m2t", ".trp", ".tod", ".flv", ".f4v"),
+    "mov": (".mov", ".qt", ".3gp", ".3gpp", ".3g2", ".mxf", ".dv", ".dif"),
+    "mkv": (
+        *(".mkv", ".mk3d", ".avi", ".divx", ".wmv", ".asf", ".wtv", ".dvr-ms"),
+        *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".m2p", ".vob", ".evo", ".vro", ".mod"),
+        *(".ogv", ".ogm", ".rm", ".rmvb", ".nut", ".y4m", ".mjpg", ".mjpeg", ".ivf", ".obu"),
+        *(".amv", ".nsv", ".gxf", ".nuv", ".bik", ".smk", ".roq", ".fli", ".flc"),
+    ),
+    "webm": (".webm",),
 }
+_FAMILY = {suffix: container for container, suffixes in _SUFFIXES.items() for suffix in suffixes}
 VIDEO_SUFFIXES = tuple(_FAMILY)
 
-# Only what players of the family know is carried there, not all that FFmpeg would write.
+# Images that become videos where a container is asked for.
+_ANIMATIONS = (".gif",)
+
+# Only what players of the family know is carried there, of what PyAV (18.1) lets pass: to Matroska nothing
+# that goes there under Windows' own numbers, as WMA and ADPCM would.
 _MP4_AUDIO = {"aac", "ac3", "eac3", "mp2", "mp3", "opus", "flac", "alac"}
-_PCM = {
-    "pcm_s16le",
-    "pcm_s24le",
-    "pcm_s32le",
-    "pcm_f32le",
-    "pcm_s16be",
-    "pcm_s24be",
-    "pcm_s32be",
-}
-_MOV_PCM = _PCM | {"pcm_alaw", "pcm_mulaw", "pcm_u8"}
-_MKV_AUDIO = _MP4_AUDIO | _PCM | {"pcm_u8", "vorbis", "dts", "truehd", "mlp", "tta", "wavpack"}
+_PCM = {"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_s16be", "pcm_s24be", "pcm_s32be"}
+_MOV_PCM = {"pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_f64le", "pcm_f32be", "pcm_f64be"}
+_MKV_PCM = {"pcm_u8", "pcm_f64le"}
 _AUDIO: dict[Container, set[str]] = {
     "mp4": _MP4_AUDIO,
-    "mov": _MP4_AUDIO - {"opus", "flac"} | _MOV_PCM,
-    "mkv": _MKV_AUDIO,
+    "mov": _MP4_AUDIO - {"opus", "flac"} | _PCM | _MOV_PCM | {"adpcm_ima_qt", "amr_nb", "amr_wb", "mp1"},
+    "mkv": _MP4_AUDIO
+    | _PCM
+    | _MKV_PCM
+    | {"dts", "mlp", "mp1", "ra_144", "truehd", "tta", "vorbis", "wavpack"},
     "webm": {"opus", "vorbis"},
 }
 _MKV_TEXT = {"subrip", "ass", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"}
 _SUBTITLES: dict[Container, set[str]] = {
     "mp4": {"mov_text"},
-    "mov": {"mov_text"},
+    "mov": {"mov_text", "eia_608"},
     "mkv": _MKV_TEXT,
     "webm": {"webvtt"},
 }
-_MP4_VIDEO = {"h264", "hevc", "mpeg4", "mjpeg", "mpeg2video"}
+_MP4_VIDEO = {"h264", "hevc", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video"}
+_MOV_VIDEO = {"prores", "dvvideo", "h263", "jpeg2000", "png", "qtrle", "cfhd", "cinepak", "svq1", "v210"}
 _VIDEO: dict[Container, set[str]] = {
     "mp4": _MP4_VIDEO | {"av1", "vp9"},
-    "mov": _MP4_VIDEO | {"prores"},
-    "mkv": _MP4_VIDEO | {"av1", "vp9", "vp8", "ffv1", "prores"},
+    "mov": _MP4_VIDEO | _MOV_VIDEO,
+    "mkv": _MP4_VIDEO | {"av1", "vp9", "vp8", "ffv1", "prores", "jpeg2000", "msmpeg4v3"},
     "webm": {"vp8", "vp9", "av1"},
 }
 _COVERS: dict[Container, set[str]] = {
@@ -79,10 +77,14 @@ _INT32_MAX = (1 << 31) - 1
 def output_name(relative_path: str, container: Container | Literal["auto"]) -> str:
     """Where the output of the source at `relative_path` lies: the same path with the container's suffix.
 
+    Animated images are videos only where a container is asked for.
+
     Raises:
         SpecError: The suffix is none of `VIDEO_SUFFIXES`.
     """
     path = PurePosixPath(relative_path)
+    if container != "auto" and path.suffix.lower() in _ANIMATIONS:
+        return str(path.with_suffix(f".{container}"))
     family = _FAMILY.get(path.suffix.lower())
     if family is None:
         raise SpecError(
@@ -92,6 +94,11 @@ def output_name(relative_path: str, container: Container | Literal["auto"]) -> s
             expected=", ".join(VIDEO_SUFFIXES),
         )
     return str(path.with_suffix(f".{family if container == 'auto' else container}"))
+
+
+def suffixes_of(container: Container) -> tuple[str, ...]:
+    """What the sources are called whose outputs are in `container`, unless another is asked for."""
+    return _SUFFIXES[container]
 
 
 def container_of(name: str) -> Container:

@@ -2,77 +2,105 @@
 
 from __future__ import annotations
 
-import io
+import heapq
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from cluster.video.info import VideoInfo
+from cluster.video.deinterlace import Picture, pictures
+from cluster.video.field_pairs import whole_frames
+from cluster.video.info import DeinterlaceMode, VideoInfo
 from cluster.video.pixels import PixelFormat, pixel_format, without_full_range
-from cluster.video.source import ErrorNotes, only, open_source, read_packets, reason
+from cluster.video.planes import Plane, planes_of
+from cluster.video.repair import FrameTimes, Placement, repaired_times
+from cluster.video.source import ErrorNotes, check_size, new_decoder, only, open_source, read_packets, reason
 from sr_core.errors import MediaError
-
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _FIRST_STEP_BACK_S = 1
 _NUM_STEPS_BACK = 6
+_Range = tuple[int | None, int | None]  # half-open, in pts; None is open
+
 # Their decoders follow bugs of the encoder, whose version stands in the first packet alone.
 _NEED_FIRST_PACKET = ("h264", "mpeg4")
+# Their decoder forgets the frame that it holds back where a new sequence has another size or shape.
+_LOSE_A_FRAME = ("mpeg1video", "mpeg2video")
+_SEQUENCE_HEADER_BYTES = 256  # with two matrices and the extension
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One frame of the source.
+    """One frame of the source, or, in the mode of deinterlacing that makes two of each, of one field.
 
     Attributes:
-        pts: In the source's ticks.
-        planes: Y, Cb, Cr, or Y alone: (H, W) each, uint8 or, above 8 bits, uint16 with the code in the low
-            bits. Rows may have gaps between them. To be read only: the decoder may still refer to them.
+        pts: In the source's ticks; of fields in half ticks.
+        planes: Y, Cb, Cr, or R, G, B, each followed by alpha if there is one; or Y alone. (H, W) each, uint8
+            or, above 8 bits, uint16 with the code in the low bits. Rows may have gaps between them. To be
+            read only: the decoder may still refer to them.
+        pixels: The format of this very frame; a few videos change it, or their size, in the middle.
         is_corrupt: The decoder says that it is damaged.
+        is_interlaced: It says that it is made of two fields, and still is.
+        props: The decoded frame itself where it carries closed captions; of two fields the first has it.
     """
 
     pts: int
     planes: tuple[Plane, ...]
+    pixels: PixelFormat
     is_corrupt: bool
+    is_interlaced: bool
+    props: VideoFrame | None
 
 
 class VideoReader:
     """Decodes ranges of one video stream, each as if nothing had been read before.
 
     Attributes:
-        packet_pts: Of the last range: the pts of the displayed packets in it, in decoding order. Each should
-            have given a frame.
+        packet_pts: Of the last range, without its context: the pts of the displayed packets in it, in
+            decoding order. Each should have given a frame.
     """
 
-    def __init__(self, file: BinaryIO, video: VideoInfo, threads: int, name: str = "") -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        video: VideoInfo,
+        threads: int,
+        name: str = "",
+        deinterlace: DeinterlaceMode = "off",
+    ) -> None:
         """Takes `file`, which stays open, to read the stream that `video` describes.
 
         Args:
             threads: Of the decoder. With damaged streams more than one may change what is made of the damage.
             name: Names the source in errors.
         """
-        found = pixel_format(video.pixel_format)
-        if found is None:
-            raise MediaError("this pixel format is not supported yet", where=name, got=video.pixel_format)
-        self._pixels = found
         self._file = file
         self._video = video
         self._threads = threads
         self._name = name
-        self._notes = ErrorNotes()
+        self._deinterlace: DeinterlaceMode = deinterlace
         self._container: InputContainer | None = None
         self._is_at_start = False
         self._first_packet: av.Packet[Any] | None = None
+        self._repaired: FrameTimes | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._notes = ErrorNotes()
         self.packet_pts = array("q")
+        self._frame_pts = array("q")
+        self._coming_pts: list[int] = []  # a heap, of packets that were read
+        self._placement: Placement | None = None
+        if self._repaired is not None:
+            self._placement = Placement(self._repaired)
+            self.packet_pts.frombytes(self._repaired.pts.tobytes())
 
     def __enter__(self) -> Self:
         return self
@@ -96,24 +124,56 @@ class VideoReader:
         """What demuxer and decoder said was wrong in the last range: each thing once, not more than some."""
         return self._notes.texts
 
-    def frames(self, start_pts: int | None, end_pts: int | None) -> Iterator[DecodedFrame]:
+    @property
+    def missing_pts(self) -> list[int]:
+        """Of the last range, which was read to its end: the source's pts that gave no frame, ascending."""
+        if self._placement is not None:
+            return self._placement.missing_pts
+        missing: list[int] = np.setdiff1d(
+            np.frombuffer(self.packet_pts, np.int64), np.frombuffer(self._frame_pts, np.int64)
+        ).tolist()
+        return missing
+
+    def frames(
+        self,
+        start_pts: int | None,
+        end_pts: int | None,
+        context: tuple[int | None, int | None] | None = None,
+    ) -> Iterator[DecodedFrame]:
         """The displayed frames with `start_pts <= pts < end_pts`, in the order of their pts.
+
+        A video whose times need repair is read from its start, and its range should be the whole.
 
         Args:
             start_pts: None: from the file's first frame on.
             end_pts: None: to the file's end.
+            context: The half-open range around it that is decoded, for deinterlacing needs a frame on each
+                side to give what it gives in the whole file; None: no more than the range.
 
         Raises:
-            MediaError: The file cannot be read, or its frames change their size or format.
+            MediaError: The file cannot be read, or has frames of a kind that is not supported.
         """
-        for is_last_try in self._entries(start_pts):
-            self._notes = ErrorNotes()
-            self.packet_pts = array("q")
-            frames = self._decode(start_pts, end_pts)
+        decode_start, decode_end = (start_pts, end_pts) if context is None else context
+        if self._video.timestamp_problem:
+            decode_start = None
+            self._repair()
+        for is_last_try in self._entries(decode_start):
+            self._begin()
+            frames = self._decode((start_pts, end_pts), (decode_start, decode_end))
             first = next(frames, None)
-            if first is not None and (is_last_try or start_pts is None or _pts(first) <= start_pts):
-                yield from self._within(first, frames, start_pts, end_pts)
+            if first is not None and (is_last_try or decode_start is None or _pts(first) <= decode_start):
+                all_frames = chain([first], frames)
+                read = (frame for frame in all_frames if _is_within(_pts(frame), decode_start, decode_end))
+                yield from self._within(read, start_pts, end_pts)
                 return
+
+    def _repair(self) -> None:
+        """Finds the times that the frames get, once; then the file is to be opened again."""
+        self.close()
+        if self._repaired is None:
+            self._repaired, _ = repaired_times(
+                self._file, self._name, self._video.stream_index, self._video.timestamp_problem
+            )
 
     def _entries(self, start_pts: int | None) -> Iterator[bool]:
         """Sets the demuxer to places from which the range may decode, the last of which is the file's start.
@@ -150,7 +210,8 @@ class VideoReader:
             return
         self.close()
         self._container = open_source(self._file, self._name)
-        only(self._container, [self._stream])
+        if not self._video.timestamp_problem:  # such a file is read as it was when its times were repaired
+            only(self._container, [self._stream])
         self._is_at_start = True
 
     @property
@@ -160,28 +221,43 @@ class VideoReader:
             raise MediaError("the video stream is gone", where=self._name)
         return self._container.streams[self._video.stream_index]
 
-    def _decode(self, start_pts: int | None, end_pts: int | None) -> Iterator[VideoFrame]:
-        """Frames from here on until one is not before `end_pts`; none where this is no place to start.
+    def _decode(self, wanted: _Range, decoded: _Range) -> Iterator[VideoFrame]:
+        """Frames from here on to behind the range `decoded`; none where this is no place to start.
 
-        Also notes the packets of the range.
+        Also notes the packets of the range `wanted`.
         """
+        decode_start, decode_end = decoded
         is_from_start = self._is_at_start
         self._is_at_start = False
         assert self._container is not None
-        decoder = _decoder(self._stream, self._threads)
+        decoder = new_decoder(self._stream, self._threads)
+        sequence = b""
         is_first = True
-        for packet in read_packets(self._container, [self._stream], self._notes):
+        for packet in self._packets(self._container):
             if is_first and is_from_start:
                 self._keep_first_packet(packet)
-            elif is_first and not self._enters(decoder, packet, start_pts):
+            elif is_first and not self._enters(decoder, packet, decode_start):
                 return
             is_first = False
-            self._note(packet, start_pts, end_pts)
-            for frame in self._frames_of(decoder, packet):
+            self._note(packet, wanted)
+            held_back: list[VideoFrame] = []
+            before, sequence = sequence, self._sequence(packet) or sequence
+            if before not in (sequence, b""):
+                held_back = self._frames_of(decoder, None)
+                decoder = new_decoder(self._stream, self._threads)
+            for frame in [*held_back, *self._frames_of(decoder, packet)]:
                 yield frame
-                if end_pts is not None and _pts(frame) >= end_pts:
+                if decode_end is not None and _pts(frame) >= decode_end:
                     return
         yield from self._frames_of(decoder, None)
+
+    def _packets(self, container: InputContainer) -> Iterator[av.Packet[Any]]:
+        if self._placement is None:
+            return whole_frames(read_packets(container, [self._stream], self._notes), self._stream)
+        index = self._stream.index
+        every = read_packets(container, tuple(container.streams), self._notes)
+        packets = (packet for packet in every if packet.stream.index == index)
+        return self._placement.numbered(whole_frames(packets, self._stream))
 
     def _keep_first_packet(self, packet: av.Packet[Any] | None) -> None:
         if packet is None or self._first_packet is not None or self._video.codec not in _NEED_FIRST_PACKET:
@@ -199,9 +275,24 @@ class VideoReader:
             decoder.flush_buffers()
         return True
 
-    def _note(self, packet: av.Packet[Any], start_pts: int | None, end_pts: int | None) -> None:
-        if not packet.is_discard and packet.pts is not None and _is_within(packet.pts, start_pts, end_pts):
+    def _note(self, packet: av.Packet[Any], wanted: _Range) -> None:
+        if packet.is_corrupt and (packet.pts is None or _is_within(packet.pts, *wanted)):
+            self._notes.add("reading: packets are damaged or lost")
+        if packet.is_discard or packet.pts is None or self._placement is not None:
+            return
+        if self._deinterlace == "field":
+            heapq.heappush(self._coming_pts, packet.pts)
+        if _is_within(packet.pts, *wanted):
             self.packet_pts.append(packet.pts)
+
+    def _sequence(self, packet: av.Packet[Any]) -> bytes:
+        """What the sequence header in `packet` says of size, shape, rate and format; empty without one."""
+        if self._video.codec not in _LOSE_A_FRAME or not packet.is_keyframe:
+            return b""
+        start = bytes(memoryview(packet)[:_SEQUENCE_HEADER_BYTES])
+        header, extension = start.find(b"\0\0\1\xb3"), start.find(b"\0\0\1\xb5")
+        said = start[header + 4 : header + 8] if header >= 0 else b""
+        return said + start[extension + 4 : extension + 6] if extension > header >= 0 else said
 
     def _frames_of(self, decoder: VideoCodecContext, packet: av.Packet[Any] | None) -> list[VideoFrame]:
         try:
@@ -209,62 +300,53 @@ class VideoReader:
         except av.FFmpegError as error:
             self._notes.add(f"decoding: {reason(error)}")
             return []
+        if self._placement is not None:
+            return self._placement.placed(frames)
         if any(frame.pts is None for frame in frames):
             self._notes.add("decoding: a frame has no timestamp")
         return [frame for frame in frames if frame.pts is not None]
 
     def _within(
-        self, first: VideoFrame, others: Iterator[VideoFrame], start_pts: int | None, end_pts: int | None
+        self, frames: Iterable[VideoFrame], start_pts: int | None, end_pts: int | None
     ) -> Iterator[DecodedFrame]:
-        frame: VideoFrame | None = first
-        while frame is not None:
-            pts = _pts(frame)
-            if _is_within(pts, start_pts, end_pts):
-                yield DecodedFrame(pts, self._planes(frame), frame.is_corrupt)
-            frame = next(others, None)
+        for picture in pictures(self._checked(frames), self._deinterlace, self._name):
+            pts = _pts(picture.source)
+            if end_pts is not None and pts >= end_pts:
+                return
+            if start_pts is None or pts >= start_pts:
+                if not picture.is_second_field:
+                    self._frame_pts.append(pts)
+                yield self._decoded(picture)
 
-    def _planes(self, frame: VideoFrame) -> tuple[Plane, ...]:
-        video = self._video
-        name = without_full_range(frame.format.name)[0]
-        if (frame.width, frame.height, name) != (video.width, video.height, video.pixel_format):
-            raise MediaError(
-                "the frames change within the video",
-                where=self._name,
-                got=f"{frame.width}x{frame.height} {name}",
-                expected=f"{video.width}x{video.height} {video.pixel_format}",
-            )
-        return planes_of(frame, self._pixels)
+    def _checked(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            check_size(frame.width, frame.height, self._name)
+            yield frame
 
+    def _decoded(self, picture: Picture) -> DecodedFrame:
+        frame = picture.source
+        pixels = pixel_format(without_full_range(frame.format.name)[0])
+        assert pixels is not None  # or there would be no picture
+        has_captions = not picture.is_second_field and frame.side_data.get("A53_CC") is not None
+        return DecodedFrame(
+            pts=self._display_pts(picture),
+            planes=planes_of(picture.image, picture.pixels),
+            pixels=pixels,
+            is_corrupt=frame.is_corrupt,
+            is_interlaced=frame.interlaced_frame and not picture.is_deinterlaced,
+            props=frame if has_captions else None,
+        )
 
-def planes_of(frame: VideoFrame, pixels: PixelFormat) -> tuple[Plane, ...]:
-    """The planes of `frame` in the planar format of `pixels`, without a copy where it is in that format."""
-    planar = frame if pixels.is_planar else frame.reformat(format=pixels.planar)
-    dtype = np.dtype(np.uint8 if pixels.bit_depth == 8 else np.uint16)
-    sizes = pixels.plane_sizes(frame.width, frame.height)
-    return tuple(_view(planar, index, size, dtype) for index, size in enumerate(sizes))
-
-
-def _view(frame: VideoFrame, index: int, size: tuple[int, int], dtype: np.dtype[Any]) -> Any:
-    """One plane of `frame`, which it keeps alive."""
-    plane: Any = frame.planes[index]
-    return np.ndarray(size, dtype, buffer=plane, strides=(plane.line_size, dtype.itemsize))
-
-
-def _decoder(stream: Any, threads: int) -> VideoCodecContext:
-    """A new decoder for `stream`.
-
-    A decoder that was used remembers what it learned, as how deep frames are reordered, also behind a flush;
-    PyAV makes a new one only with a new container, so it is taken from one that is never written.
-    """
-    with av.open(io.BytesIO(), "w", format="null") as container:
-        try:
-            decoder: VideoCodecContext = container.add_stream_from_template(stream, opaque=True).codec_context
-        except ValueError as error:
-            raise MediaError("this codec is not supported", got=str(stream.codec_context.name)) from error
-        decoder.codec_tag = stream.codec_context.codec_tag
-    decoder.thread_type = av.codec.context.ThreadType.AUTO
-    decoder.thread_count = threads
-    return decoder
+    def _display_pts(self, picture: Picture) -> int:
+        """When a picture is shown: the second field in the middle between its frame's pts and the next."""
+        pts = _pts(picture.source)
+        if self._deinterlace != "field":
+            return pts
+        if not picture.is_second_field:
+            return 2 * pts
+        while self._coming_pts and self._coming_pts[0] <= pts:
+            heapq.heappop(self._coming_pts)
+        return pts + (self._coming_pts[0] if self._coming_pts else max(self._video.end_pts, pts + 1))
 
 
 def _pts(frame: VideoFrame) -> int:

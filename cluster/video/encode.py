@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +12,24 @@ from typing import Any, Self
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from cluster.video.codecs import EncodeSettings
 from cluster.video.containers import MUXERS, muxer_options
+from cluster.video.encoder_frames import frame_of
 from cluster.video.info import ColorTags
+from cluster.video.matroska import stream_header
 from cluster.video.pixels import PixelFormat, pixel_format
+from cluster.video.planes import Plane
 from cluster.video.source import reason, write_error
 from cluster.video.timeline import PtsArray
 from sr_core.errors import FrameliftError, OutputError, SpecError
 
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
 _LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
+
+# Matroska's names, of those codecs for which the container says what the encoder does not.
+_CODEC_IDS = {"vp9": "V_VP9", "ffv1": "V_FFV1", "prores": "V_PRORES"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class PartWriter:
         self._is_closed = False
         self._container = _open_output(path, settings)
         try:
-            self._stream = _add_stream(self._container, settings)
+            self._encoder, self._stream = _open_encoder(self._container, settings)
         except (av.FFmpegError, ValueError) as error:
             raise self._failed(error) from error
 
@@ -70,18 +73,21 @@ class PartWriter:
         if not self._is_closed:
             self.abort()
 
-    def write(self, planes: Sequence[Plane], pts: int) -> None:
+    def write(self, planes: Sequence[Plane], pts: int, props: VideoFrame | None = None) -> None:
         """Encodes one frame.
 
         Args:
-            planes: As the settings' pixel format asks: (H, W) each, uint8 or, above 8 bits, uint16 with the
-                code in the low bits. They may be kept for a while and must not be changed any more.
+            planes: As the settings' pixel format asks: Y, Cb, Cr, or R, G, B, each followed by alpha if there
+                is one, or Y alone; (H, W) each, uint8 or, above 8 bits, uint16 with the code in the low bits.
+                They may be kept for a while and must not be changed any more.
             pts: In the settings' time base, above that of the frame before.
+            props: The frame of the source, whose closed captions go with this one where the encoder can.
 
         Raises:
             OutputError: The planes do not fit the settings, or the encoder fails.
         """
-        frame = frame_of(planes, self._pixels, self._settings)
+        frame = frame_of(planes, self._pixels, self._settings, props)
+        set_color(frame, self._settings.color)
         frame.pts = pts
         frame.time_base = self._settings.time_base
         self._mux(frame)
@@ -120,9 +126,10 @@ class PartWriter:
 
     def _mux(self, frame: VideoFrame | None) -> None:
         try:
-            for packet in self._stream.encode(frame):
+            for packet in self._encoder.encode(frame):
                 assert packet.pts is not None
                 self._packet_pts.append(packet.pts)
+                packet.stream = self._stream
                 self._container.mux(packet)
         except (av.FFmpegError, ValueError) as error:
             raise self._failed(error) from error
@@ -145,6 +152,7 @@ def check_encoder(settings: EncodeSettings) -> None:
     dtype = np.uint8 if pixels.bit_depth == 8 else np.uint16
     black = [np.zeros(size, dtype) for size in pixels.plane_sizes(settings.width, settings.height)]
     frame = frame_of(black, pixels, settings)
+    set_color(frame, settings.color)
     frame.pts, frame.time_base = 0, settings.time_base
     try:
         context.encode(frame)
@@ -163,32 +171,6 @@ def check_encoder(settings: EncodeSettings) -> None:
             where="video",
             got=", ".join(context.options),
         )
-
-
-def frame_of(planes: Sequence[Plane], pixels: PixelFormat, settings: EncodeSettings) -> VideoFrame:
-    """The planes as a frame for the encoder, without a copy where FFmpeg can take them as they are."""
-    sizes = pixels.plane_sizes(settings.width, settings.height)
-    dtype = np.dtype(np.uint8 if pixels.bit_depth == 8 else np.uint16)
-    got = [(plane.shape, plane.dtype) for plane in planes]
-    if got != [(size, dtype) for size in sizes]:
-        raise OutputError(
-            "these planes do not fit the encoder",
-            got=str(got),
-            expected=f"{sizes} of {dtype} for {pixels.name}",
-        )
-    is_even = not (
-        settings.width % (1 << pixels.chroma_w_shift) or settings.height % (1 << pixels.chroma_h_shift)
-    )
-    if is_even and pixels.has_chroma and all(plane.strides[1] == dtype.itemsize for plane in planes):
-        frame = VideoFrame.from_dlpack(tuple(planes), format=pixels.planar)
-    else:
-        frame = VideoFrame(settings.width, settings.height, pixels.planar)
-        for plane, target in zip(planes, frame.planes, strict=True):
-            buffer: Any = target
-            strides = (target.line_size, dtype.itemsize)
-            np.ndarray(plane.shape, dtype, buffer=buffer, strides=strides)[:] = plane
-    set_color(frame, settings.color)
-    return frame
 
 
 def set_color(target: Any, color: ColorTags) -> None:
@@ -215,19 +197,49 @@ def _open_output(path: Path, settings: EncodeSettings) -> OutputContainer:
         raise write_error("the part cannot be written", path, error) from error
 
 
-def _add_stream(container: OutputContainer, settings: EncodeSettings) -> VideoStream:
-    stream: VideoStream = container.add_stream(
+def _open_encoder(container: OutputContainer, settings: EncodeSettings) -> tuple[Any, Any]:
+    """What encodes frames, and the stream of `container` that takes the packets."""
+    if settings.mastering_display is not None or settings.content_light is not None:
+        return _open_beside(container, settings)
+    stream: Any = container.add_stream(
         settings.encoder, rate=settings.frame_rate, options=dict(settings.options)
-    )  # type: ignore[assignment]  # the encoders are all of video
+    )
     stream.time_base = settings.time_base
     _configure(stream.codec_context, settings)
     container.start_encoding()
-    return stream
+    return stream, stream
+
+
+def _open_beside(container: OutputContainer, settings: EncodeSettings) -> tuple[Any, Any]:
+    """An encoder apart from the stream, which takes HDR10 metadata from a header that is made for it."""
+    encoder: Any = av.CodecContext.create(settings.encoder, "w")
+    _configure(encoder, settings)
+    encoder.options = dict(settings.options)
+    encoder.open()
+    header = stream_header(
+        _CODEC_IDS[settings.codec],
+        encoder.extradata or b"",
+        (settings.width, settings.height),
+        settings.color.chroma_location if "chroma_sample_location" in dict(settings.options) else None,
+        settings.mastering_display,
+        settings.content_light,
+    )
+    with av.open(io.BytesIO(header)) as template:
+        stream: Any = container.add_stream_from_template(template.streams.video[0], opaque=True)
+    stream.time_base = settings.time_base
+    context = stream.codec_context
+    context.framerate = settings.frame_rate
+    context.codec_tag = encoder.codec_tag
+    if settings.sample_aspect_ratio is not None:
+        context.sample_aspect_ratio = settings.sample_aspect_ratio
+    set_color(context, settings.color)
+    container.start_encoding()
+    return encoder, stream
 
 
 def _configure(context: Any, settings: EncodeSettings) -> None:
     context.width, context.height = settings.width, settings.height
-    context.pix_fmt = settings.pixel_format
+    context.pix_fmt = settings.encoder_format
     context.time_base = settings.time_base
     context.framerate = settings.frame_rate
     context.thread_count = settings.threads

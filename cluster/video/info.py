@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 UNSPECIFIED = 2  # ITU-T H.273: the code point of primaries, transfer and matrix that are not known
 
 ChromaLocation = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
+# Which frames are deinterlaced: none; those that say that they are interlaced; all; all, into two each.
+DeinterlaceMode = Literal["off", "flagged", "frame", "field"]
 StreamKind = Literal["video", "audio", "subtitle", "data", "attachment"]
 
 
@@ -90,7 +92,7 @@ class VideoInfo:
         num_frames: Displayed frames that the file holds: packets with data that are not discarded by edits.
         promised_num_frames: What the container's own index counts, where more is promised than is there, as
             after a copy that broke off; from the promised duration where it does not count; else None.
-        side_data: What the first frames carry beside pixels, by FFmpeg's names.
+        side_data: What its first frames carry beside pixels, or it itself, by FFmpeg's names.
         has_repeat_flags: Frames say that fields of theirs are shown twice (soft telecine).
         timestamp_problem: Why its times need repair, so that it is one segment; empty if they are good.
         mastering_display: HDR10 static metadata; None where there is none.
@@ -133,6 +135,7 @@ class SourceInfo:
 
     Attributes:
         format_name: FFmpeg's name of the demuxer.
+        timecode: Of the first frame, as `01:00:00;00`; empty where the file does not say.
         video: The stream that is upscaled.
     """
 
@@ -141,3 +144,4 @@ class SourceInfo:
     num_chapters: int
     streams: tuple[StreamInfo, ...]
     video: VideoInfo
+    timecode: str = ""

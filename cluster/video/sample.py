@@ -10,6 +10,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from cluster.video.planes import SCALER_THREADS
+
 FRAME_RATE = Fraction(24)
 NUM_FRAMES = 72
 WIDTH, HEIGHT = 320, 180
@@ -115,7 +117,9 @@ def _grid() -> tuple[FloatImage, FloatImage]:
 def _video_frames() -> Iterator[av.VideoFrame]:
     for index, picture in enumerate(sample_frames()):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=SCALER_THREADS
+        )
         frame.pts, frame.time_base = index * 512, Fraction(1, 24 * 512)
         yield frame
 

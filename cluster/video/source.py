@@ -9,13 +9,31 @@ from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 
 from cluster.storage.local import DISK_ERRNOS, storage_error
 from sr_core.errors import FrameliftError, MediaError, OutputError
 
 # Playlists and scripts are formats too, and could read any file or address: only containers are allowed.
-_FORMATS = "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,nut,mxf,gif,dv,rm,ivf,h264,hevc"
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_FORMATS = (
+    "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,nut,mxf,gif,dv,rm,ivf,h264,hevc,"
+    # Recordings, old players and bare streams.
+    "wtv,gxf,lxf,nsv,nuv,pva,ty,vivo,film_cpk,flic,smk,bink,roq,rpl,"
+    "m4v,mjpeg,vc1,av1,obu,vvc,cavsvideo,avs2,dirac,dnxhd,yuv4mpegpipe"
+)
+_MAX_STREAMS = 1000
+MAX_PIXELS = 1 << 28
+_MAX_EDGE_PX = 65_535
+# Files are read through Python: nothing that a file refers to is to be opened.
+_OPTIONS = {
+    "format_whitelist": _FORMATS,
+    "protocol_whitelist": "none",
+    "enable_drefs": "0",
+    "max_streams": str(_MAX_STREAMS + 1),  # the demuxer passes over what is more
+}
+_DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+# Their usual decoders leave alpha out, which lies beside every packet.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _BUFFER_BYTES = 256 << 10
 # After an error a demuxer mostly goes on behind the damage; where it does not, it says the same for ever.
 _MAX_ERRORS_IN_A_ROW = 20
@@ -47,8 +65,13 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
     """
     file.seek(0)
     try:
-        return av.open(
-            file, "r", container_options=_OPTIONS, metadata_errors="replace", buffer_size=_BUFFER_BYTES
+        container = av.open(
+            file,
+            "r",
+            options=_DECODER_OPTIONS,
+            container_options=_OPTIONS,
+            metadata_errors="replace",
+            buffer_size=_BUFFER_BYTES,
         )
     except (av.FFmpegError, UnicodeError) as error:
         raise MediaError(
@@ -58,6 +81,26 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
             expected="a complete mp4, mov, mkv, webm, ts, avi, mpg or flv file",
             next_step="check that it is complete and plays",
         ) from error
+    if len(container.streams) > _MAX_STREAMS:
+        container.close()
+        raise MediaError(
+            "the file has too many streams",
+            where=name,
+            got=f"more than {_MAX_STREAMS}",
+            expected=f"{_MAX_STREAMS} at most",
+        )
+    return container
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Raises a MediaError, with `name` as where, if frames of that size in px are too large to be handled."""
+    if width * height > MAX_PIXELS or max(width, height) > _MAX_EDGE_PX:
+        raise MediaError(
+            "the frames are too large",
+            where=name,
+            got=f"{width}x{height}",
+            expected=f"{MAX_PIXELS} pixels and edges of {_MAX_EDGE_PX} at most",
+        )
 
 
 def read_packets(
@@ -90,6 +133,45 @@ def codec_name(stream: Any) -> str:
     if stream.codec_context is not None:
         return str(stream.codec_context.codec.canonical_name)
     return str(getattr(stream, "name", None) or "") if stream.type == "data" else ""
+
+
+def new_decoder(stream: Any, threads: int) -> VideoCodecContext:
+    """A new decoder for `stream`.
+
+    A decoder that was used remembers what it learned, as how deep frames are reordered, also behind a flush;
+    PyAV makes a new one only with a new container, so it is taken from one that is never written.
+    """
+    decoder = alpha_decoder(stream)
+    if decoder is None:
+        with av.open(io.BytesIO(), "w", format="null") as container:
+            try:
+                copied: Any = container.add_stream_from_template(stream, opaque=True)
+            except ValueError as error:
+                raise MediaError("this codec is not supported", got=codec_name(stream)) from error
+            decoder = copied.codec_context
+            assert isinstance(decoder, VideoCodecContext)
+            decoder.codec_tag = stream.codec_context.codec_tag
+    decoder.thread_type = av.codec.context.ThreadType.AUTO
+    decoder.thread_count = threads
+    limit_decoder(decoder)
+    return decoder
+
+
+def alpha_decoder(stream: Any) -> VideoCodecContext | None:
+    """A new decoder that gives alpha too, where `stream` has some and its usual decoder leaves it out."""
+    says_alpha = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    codec = _ALPHA_DECODERS.get(codec_name(stream)) if says_alpha else None
+    if codec is None:
+        return None
+    decoder = av.CodecContext.create(codec, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
+def limit_decoder(decoder: VideoCodecContext) -> None:
+    """Lets `decoder`, which is not open yet, refuse frames that are too large."""
+    decoder.options = dict(_DECODER_OPTIONS)
 
 
 def header_of(stream: Any) -> bytes:

@@ -26,13 +26,21 @@ class Timeline:
         pts: Of every displayed frame, ascending, int64.
         keyframe_pts: Of those frames at which decoding can start, ascending, int64.
         end_pts: Where the last frame ends.
-        problem: Why these times cannot be cut into segments (missing or repeated pts); empty if they can.
+        problem: Why the source's own times cannot be cut into segments, so that these are repaired; empty if
+            they can.
     """
 
     pts: PtsArray
     keyframe_pts: PtsArray
     end_pts: int
     problem: str = ""
+
+
+def ascending(ordered_pts: PtsArray) -> PtsArray:
+    """`ordered_pts`, in which no time is below the one before, with repeated ones moved up, by ticks."""
+    steps = np.arange(len(ordered_pts), dtype=np.int64)
+    moved: PtsArray = np.maximum.accumulate(ordered_pts - steps) + steps
+    return moved
 
 
 def global_dts(packet_pts: PtsArray) -> PtsArray:

@@ -19,17 +19,19 @@ from cluster.video.source import ErrorNotes, codec_name, read_packets, reason
 from cluster.video.timeline import PtsArray, rescale
 from sr_core.errors import OutputError
 
+_MAX_OFFSET_S = 0.01  # below what can be noticed, above what clocks round
+
 
 def verify(path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult) -> tuple[str, ...]:
     """Reads the whole file again; returns what it could not keep, for the user to know.
 
     Args:
-        pts: Of all frames, in any order, in the source's ticks.
+        pts: Of all frames, in any order, in ticks of what was encoded.
         joined: What was written to `path`.
 
     Raises:
         OutputError: A frame is not at its time, the video does not start with a keyframe or has another size,
-            or another stream is not what was copied.
+            or another stream is not what was copied, or not when it was beside the video.
     """
     try:
         with av.open(str(path), "r", metadata_errors="replace") as output:
@@ -39,11 +41,32 @@ def verify(path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult
     if found.size != (encode.width, encode.height):
         raise _unlike(path, "size", found.size, (encode.width, encode.height))
     _check_times(path, found, rescale(pts, encode.time_base, found.time_base))
+    video_start_s = float(int(np.min(pts)) * encode.time_base)
     for wanted, got in zip(found.expected, found.digests, strict=True):
         if got != wanted:
             raise _unlike(path, f"copy of stream {wanted.source_index}", got, wanted)
+        _check_offset(path, wanted, got, found.start_s - video_start_s)
     lost = sorted(joined.metadata_keys - found.metadata_keys)
     return (f"metadata that the container does not keep: {', '.join(lost)}",) if lost else ()
+
+
+def _check_offset(path: Path, wanted: StreamDigest, got: StreamDigest, video_shift_s: float) -> None:
+    """Compares when a stream starts and ends beside the video, which containers may shift together."""
+    if None in (wanted.start_s, wanted.end_s, got.start_s, got.end_s):
+        return
+    ends = [(wanted.start_s, got.start_s)]
+    if wanted.num_packets is not None:  # else packets are cut in another way
+        ends.append((wanted.end_s, got.end_s))
+    for wanted_s, got_s in ends:
+        assert wanted_s is not None
+        assert got_s is not None
+        if abs(got_s - wanted_s - video_shift_s) > _MAX_OFFSET_S:
+            raise _unlike(
+                path,
+                f"time of stream {wanted.source_index} beside the video",
+                f"{got_s - video_shift_s:.4f} s",
+                f"{wanted_s:.4f} s",
+            )
 
 
 @dataclass
@@ -53,6 +76,7 @@ class _Found:
     size: tuple[int, int]
     time_base: Fraction
     pts: array[int]
+    start_s: float
     expected: list[StreamDigest]
     digests: list[StreamDigest]
     metadata_keys: set[str]
@@ -85,6 +109,7 @@ def _read(output: InputContainer, path: Path, joined: JoinResult) -> _Found:
         size=(video.codec_context.width, video.codec_context.height),
         time_base=video.time_base,
         pts=pts,
+        start_s=float(min(pts, default=0) * video.time_base),
         expected=expected,
         digests=[
             _digest(stream, makers.get(stream.index), wanted)

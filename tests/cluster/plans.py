@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.job import EngineSettings, Job, ModelRef, VideoSettings
+from cluster.job import Job, ModelRef
 from cluster.plan import (
     DeviceClass,
     FixedSettings,
@@ -37,4 +37,4 @@ def video_plan(clip: Path, job: Job, output_name: str = "out.mp4") -> VideoPlan:
 def treatment_of(clip: Path, weights: str | None = None) -> Treatment:
     """What is done with a clip by a model of weights, or by Lanczos."""
     model = ModelRef("weights", weights, "?") if weights else ModelRef("lanczos")
-    return video_plan(clip, Job(model, None, None, VideoSettings(), EngineSettings())).treatment
+    return video_plan(clip, Job(model)).treatment

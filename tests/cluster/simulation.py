@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,19 +17,33 @@ import numpy as np
 import pytest
 
 import cluster.assemble
+import cluster.publish
 from cluster.assemble import assemble
 from cluster.driver import Driver, Request
 from cluster.executor import InlineExecutor
 from cluster.inputs import InputSet
 from cluster.job import Job, ModelRef, SegmentSettings
 from cluster.manifest import Manifest
-from cluster.plan import DeviceClass, Input, SourceRef, plan_video
+from cluster.plan import DeviceClass, Input, SourceRef, output_key, plan_video
 from cluster.pool import WorkerPool, WorkerSettings
+from cluster.publish import publish
 from cluster.report import JobReport, Snapshot
 from cluster.retry import RetryPolicy
+from cluster.stills import upscale_stills
 from cluster.storage import ObjectInfo
 from cluster.storage.memory import MemoryStorage
-from cluster.tasks import AssembleTask, ProbeTask, Progress, SegmentReceipt, SegmentTask, Task, TaskResult
+from cluster.tasks import (
+    AssembleTask,
+    OutputReceipt,
+    ProbeTask,
+    Progress,
+    SegmentReceipt,
+    SegmentTask,
+    Still,
+    StillsTask,
+    Task,
+    TaskResult,
+)
 from cluster.video.concat import JoinResult
 from cluster.video.info import ColorTags, SourceInfo, VideoInfo
 from cluster.video.timeline import Timeline
@@ -76,12 +91,14 @@ class World:
 
     Attributes:
         fail: Called with every task before it is done; raises what the worker is to tell.
+        fail_image: Called with every image of a task; raises what is to be told of that image.
         computed: How often each segment was computed.
     """
 
     names: tuple[str, ...] = ("a.mp4", "b/c.mkv")
     output: FragileStorage = field(default_factory=FragileStorage)
     fail: Callable[[Task], None] = lambda task: None
+    fail_image: Callable[[Still], None] = lambda still: None
     computed: Counter[str] = field(default_factory=Counter)
     job: Job = JOB
 
@@ -132,6 +149,34 @@ class SimulatedWorker:
                 yield self._commit(task)
             case AssembleTask():
                 yield assemble(task, self.world.output)
+            case StillsTask():
+                yield from upscale_stills(task, partial(self._upscale, task), self.world.output)
+
+    def _upscale(self, task: StillsTask, still: Still) -> OutputReceipt:
+        self.world.fail_image(still)
+        key, content = output_key(task.plan, still.input), f"{still.input.source.key} twice as large".encode()
+        self.world.computed[key] += 1
+        path = self.world.output.scratch_dir() / f"{task.attempt}-{key}"
+        path.write_bytes(content)
+        receipt = OutputReceipt(
+            key=key,
+            job_id=task.plan.job.id,
+            source=still.input.source.key,
+            output=still.input.output_name,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            num_segments=1,
+            num_frames=1,
+            damage="",
+            missing=(),
+            corrupt=(),
+            errors=(),
+            told=(),
+            psnr_db=None,
+            seconds=1.0,
+        )
+        publish(path, receipt, still.input, still.replaces, self.world.output)
+        return receipt
 
     def _commit(self, task: SegmentTask) -> SegmentReceipt:
         self.world.computed[task.segment.key] += 1
@@ -145,8 +190,8 @@ class SimulatedWorker:
             sha256=hashlib.sha256(content).hexdigest(),
             num_frames=task.segment.num_frames,
             packet_pts=(1,),
-            num_corrupt=0,
             missing=(),
+            corrupt=(),
             errors=(),
             told=(),
             stage_seconds={"network": 1.0},
@@ -197,6 +242,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             return io.BytesIO()
 
     monkeypatch.setattr(cluster.assemble, "open_storage", lambda url: Sources())
+    monkeypatch.setattr(cluster.publish, "open_storage", lambda url: Sources())
     monkeypatch.setattr(cluster.assemble, "join", join)
     monkeypatch.setattr(cluster.assemble, "verify", lambda *arguments: ())
     return World()

@@ -9,7 +9,7 @@ import pytest
 from cluster.job import VideoSettings
 from cluster.manifest import Manifest
 from cluster.plan import SourceRef
-from cluster.tasks import AssembleTask, ProbeTask, SegmentTask, Task
+from cluster.tasks import AssembleTask, ProbeTask, SegmentTask, Still, StillsTask, Task
 from sr_core.errors import (
     FrameliftError,
     MediaError,
@@ -274,3 +274,83 @@ def test_killed_again_and_again_the_job_comes_forward_and_ends(world: World) -> 
     assert num_killed > 3
     assert report.exit_code == 0
     assert all(world.outputs().values())
+
+
+PICTURES = tuple(f"pictures/{number:03}.png" for number in range(40))
+
+
+def test_images_are_done_beside_videos_with_a_receipt_each(world: World) -> None:
+    world.names = ("a.mp4", *PICTURES)
+    assert set(states(world)) == {"done"}
+    assert all(world.outputs().values())
+    assert len(list(world.output.list(".framelift/outputs/"))) == 41
+    world.computed.clear()
+    assert set(states(world)) == {"skipped"}
+    assert not world.computed
+
+
+def test_several_images_share_a_task_and_no_worker_is_left_without_one(world: World) -> None:
+    world.names, sizes = PICTURES, []
+
+    def note(task: Task) -> None:
+        assert isinstance(task, StillsTask)
+        sizes.append(len(task.stills))
+
+    world.fail = note
+    world.run(num_workers=2)
+    assert sum(sizes) == len(PICTURES)
+    assert max(sizes) > 1
+    assert len(sizes) >= 4
+
+
+def test_a_broken_image_fails_alone_and_is_not_tried_again(world: World) -> None:
+    world.names, tries = PICTURES[:8], []
+
+    def break_third(still: Still) -> None:
+        if still.input.source.key == PICTURES[2]:
+            tries.append(still)
+            raise MediaError("it is no image", where=still.input.source.key)
+
+    world.fail_image = break_third
+    report = world.run(num_workers=1)
+    assert [outcome.state for outcome in report.outcomes] == ["done"] * 2 + ["failed"] + ["done"] * 5
+    assert "no image" in report.outcomes[2].reason
+    assert len(tries) == 1
+
+
+def test_an_image_that_kills_its_worker_takes_no_other_with_it(world: World) -> None:
+    world.names = PICTURES
+
+    def die(task: Task) -> None:
+        assert isinstance(task, StillsTask)
+        if any(still.input.source.key == PICTURES[17] for still in task.stills):
+            raise WorkerError("gone")
+
+    world.fail = die
+    report = world.run(num_workers=2)
+    assert [outcome.source for outcome in report.outcomes if outcome.state == "failed"] == [PICTURES[17]]
+    assert set(world.computed.values()) == {1}
+
+
+def test_an_image_whose_output_is_gone_is_made_again(world: World) -> None:
+    world.names = PICTURES[:3]
+    world.run()
+    world.output.delete(PICTURES[1])
+    assert states(world) == ["skipped", "done", "skipped"]
+
+
+@pytest.mark.parametrize("moment", range(16))
+def test_images_survive_a_death_at_any_change_of_the_store(world: World, moment: int) -> None:
+    world.names = PICTURES[:2]
+    world.run(num_workers=1)
+    undisturbed, num_changes = world.outputs(), world.output.num_changes
+    assert num_changes <= 16
+    world.output = FragileStorage()
+    world.output.dies_after = moment
+    try:
+        world.run(num_workers=1)
+    except Killed:
+        world.output.dies_after = None
+        assert "failed" not in states(world)
+    assert world.outputs() == undisturbed
+    assert [info.key for info in world.output.list(".framelift/plans/") if "/stills/" in info.key] == []

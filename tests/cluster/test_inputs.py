@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inputs import find_inputs
-from cluster.job import VideoSettings
+from cluster.inputs import InputSet, find_inputs
+from cluster.job import ImageSettings, VideoSettings
 from sr_core.errors import SpecError
 
-AUTO = VideoSettings()
+AUTO, KEPT = VideoSettings(), ImageSettings()
 
 
 def tree(folder: Path, *names: str) -> Path:
@@ -19,8 +19,16 @@ def tree(folder: Path, *names: str) -> Path:
     return folder
 
 
-def names(source: Path, output: Path, video: VideoSettings = AUTO) -> dict[str, str]:
-    found = find_inputs(str(source), str(output), video)
+def find(
+    source: Path | str, output: Path | str, video: VideoSettings = AUTO, image: ImageSettings = KEPT
+) -> InputSet:
+    return find_inputs(str(source), str(output), video, image)
+
+
+def names(
+    source: Path, output: Path, video: VideoSettings = AUTO, image: ImageSettings = KEPT
+) -> dict[str, str]:
+    found = find(source, output, video, image)
     return {input_.source.key: input_.output_name for input_ in found.inputs}
 
 
@@ -37,7 +45,7 @@ def test_a_folder_is_mirrored_in_each_sources_family(tmp_path: Path) -> None:
 
 def test_what_is_no_video_is_told_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
     source = tree(tmp_path / "in", "a.mp4", "notes.txt", ".hidden.mp4", ".framelift/plans/x.mp4")
-    found = find_inputs(str(source), str(tmp_path / "out"), AUTO)
+    found = find(source, tmp_path / "out")
     assert [input_.source.key for input_ in found.inputs] == ["a.mp4"]
     assert found.ignored == ("notes.txt",)
 
@@ -60,7 +68,7 @@ def test_a_codec_that_the_family_cannot_hold_gets_the_nearest_container_that_can
 
 def test_a_file_goes_under_the_name_that_is_given(tmp_path: Path) -> None:
     source = tree(tmp_path, "a.mp4") / "a.mp4"
-    found = find_inputs(str(source), str(tmp_path / "x" / "b.mkv"), AUTO)
+    found = find(source, tmp_path / "x" / "b.mkv")
     assert (found.output_url, found.inputs[0].output_name) == (str(tmp_path / "x"), "b.mkv")
     assert names(source, tmp_path / "folder") == {"a.mp4": "a.mp4"}
 
@@ -75,7 +83,7 @@ def test_a_file_goes_under_the_name_that_is_given(tmp_path: Path) -> None:
         ("link", "in", "inside the input"),
         ("in", "file", "must be a folder"),
         ("in", "out.mp4", "must be a folder"),
-        ("empty", "out", "no video in the folder"),
+        ("empty", "out", "neither a video nor an image"),
         ("in/a.mp4", "in/a.mp4", "would replace a source"),
         ("in/a.mp4", "in", "would replace a source"),
         ("in/a.mp4", "in/sub/../a.mp4", "would replace a source"),
@@ -93,16 +101,16 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "in")
     with pytest.raises(SpecError, match=match):
-        find_inputs(f"{tmp_path}/{source}", f"{tmp_path}/{output}", AUTO)
+        find(f"{tmp_path}/{source}", f"{tmp_path}/{output}")
 
 
 def test_an_output_may_never_be_another_source(tmp_path: Path) -> None:
     source = tree(tmp_path / "a", "a/film.mp4", "film.mp4")
     with pytest.raises(SpecError, match="would replace a source"):
-        find_inputs(str(source), str(tmp_path), AUTO)
+        find(source, tmp_path)
 
 
 def test_a_container_that_contradicts_the_name_is_refused(tmp_path: Path) -> None:
     source = tree(tmp_path, "a.mp4") / "a.mp4"
     with pytest.raises(SpecError, match="disagree"):
-        find_inputs(str(source), str(tmp_path / "b.mkv"), VideoSettings(container="mp4"))
+        find(source, tmp_path / "b.mkv", VideoSettings(container="mp4"))

@@ -16,7 +16,11 @@ def segments(name: str, number: int) -> list[SegmentTask]:
     treatment = plan_video(PLAN, input_(name), source_info(), timeline(), None).treatment
     return [
         SegmentTask(
-            PLAN, treatment, Segment(f"{treatment.output_key}-{i:06d}", None, None, 1), "1", "memory:"
+            PLAN,
+            treatment,
+            Segment(f"{treatment.output_key}-{i:06d}", None, None, 1, (None, None)),
+            "1",
+            "memory:",
         )
         for i in range(number)
     ]

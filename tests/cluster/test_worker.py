@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -37,7 +38,7 @@ def ignore(snapshot: Snapshot) -> None:
 
 
 def run(source: Path, out: Path, job: Job = JOB, watch: Callable[[Snapshot], None] = ignore) -> JobReport:
-    inputs = find_inputs(str(source), str(out), job.video)
+    inputs = find_inputs(str(source), str(out), job.video, job.image, job.sequences)
     storage = LocalStorage(inputs.output_url)
     settings = WorkerSettings(1)
 
@@ -140,7 +141,7 @@ def test_of_a_damaged_source_what_decodes_is_kept_and_told(tmp_path: Path) -> No
 
 
 def test_a_strict_job_fails_a_damaged_source(tmp_path: Path) -> None:
-    job = Job(JOB.model, 2, None, JOB.video, JOB.engine, JOB.segments, Policies(strict=True))
+    job = replace(JOB, policies=Policies(strict=True))
     report = run(damaged(tmp_path / "clip.mp4"), tmp_path / "out", job)
     assert report.outcomes[0].state == "failed"
     assert "strict" in report.outcomes[0].reason

@@ -11,7 +11,7 @@ import pytest
 
 import jobs.plan
 import jobs.upscale
-from jobs.cli import FLAG_KEYS, error_block, main
+from jobs.cli import FLAGS, error_block, main
 from jobs.schema import schema_text, spec_schema
 from jobs.spec import UpscaleSpec
 from sr_core.errors import FrameliftError, ModelError, OutputError, SpecError, StorageError, WorkerError
@@ -68,7 +68,7 @@ def test_help_imports_nothing_big() -> None:
 def test_every_flag_says_its_key_in_a_spec(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert [f"[{key}]" for key in FLAG_KEYS.values() if f"[{key}]" not in text] == []
+    assert [flag.key for flag in FLAGS if f"[{flag.key}]" not in text] == []
 
 
 def test_every_flag_stands_for_a_key_that_there_is() -> None:
@@ -78,19 +78,22 @@ def test_every_flag_stands_for_a_key_that_there_is() -> None:
         for name, key in schema["properties"].items()
         if "$ref" in key
     }
-    for key in FLAG_KEYS.values():
-        section, _, leaf = key.rpartition(".")
+    for flag in FLAGS:
+        section, _, leaf = flag.key.rpartition(".")
         assert leaf in (sections[section] if section else schema)["properties"]
 
 
 def test_flags_become_a_spec(specs: list[UpscaleSpec]) -> None:
     flags = "--model m.pth --scale 3 --workers 2 --device cpu --codec av1 --preset 6 --quality 20 "
+    flags += "--image-format webp --image-quality 90 --deinterlace field "
     flags += "--container mkv --precision bf16 --tile 128 --batch 4 --segment-seconds 5 --strict --overwrite "
     assert run("upscale", "in", "out", *flags.split(), "--retry-failed") == 3
     spec = specs[0]
     assert (spec.input, spec.output, spec.model, spec.scale) == ("in", "out", "m.pth", 3)
     video = spec.video
     assert (video.codec, video.preset, video.quality, video.container) == ("av1", "6", 20, "mkv")
+    assert (spec.image.format, spec.image.quality) == ("webp", 90)
+    assert spec.policies.deinterlace == "field"
     assert (spec.workers.count, spec.workers.device) == (2, "cpu")
     assert (spec.engine.precision, spec.engine.tile_px, spec.engine.batch_size) == ("bf16", 128, 4)
     assert (spec.segments.seconds, spec.policies.strict, spec.overwrite) == (5, True, True)
@@ -115,7 +118,7 @@ def test_wrong_spec_exits_with_2_and_lists_all_mistakes(
     assert captured.err.splitlines() == [
         "error: 2 mistakes, nothing was run",
         f"  {path}:3: scael: unknown key; did you mean 'scale'?",
-        "  --codec: video.codec: got 'h265', expected one of auto, h264, hevc, av1, vp9, ffv1; "
+        "  --codec: video.codec: got 'h265', expected one of auto, h264, hevc, av1, vp9, ffv1, prores; "
         "did you mean 'hevc'?",
     ]
 

@@ -32,7 +32,7 @@ def test_five_mistakes_give_five_messages_with_line_and_nearest_key(tmp_path: Pa
     assert mistakes(tmp_path, text) == [
         "job.yaml:3: scale: got 'two', expected an integer from 1 to 16",
         "job.yaml:4: tile: unknown key; did you mean 'engine.tile_px'?",
-        "job.yaml:7: video.codec: got 'h265', expected one of auto, h264, hevc, av1, vp9, ffv1; "
+        "job.yaml:7: video.codec: got 'h265', expected one of auto, h264, hevc, av1, vp9, ffv1, prores; "
         "did you mean 'hevc'?",
         "job.yaml:8: video.qualty: unknown key; did you mean 'video.quality'?",
         "job.yaml:10: engine.batch_size: got 0, expected an integer from 1 to 1024",
@@ -77,7 +77,10 @@ def test_five_mistakes_give_five_messages_with_line_and_nearest_key(tmp_path: Pa
             "job.yaml:3: codec: unknown key; did you mean 'video.codec'?",
         ),
         (PATHS + "crf: 18\n", "job.yaml:3: crf: unknown key; did you mean 'video.quality'?"),
-        (PATHS + "policies: {zzz: 1}\n", "job.yaml:3: policies.zzz: unknown key, expected one of strict"),
+        (
+            PATHS + "policies: {zzz: 1}\n",
+            "job.yaml:3: policies.zzz: unknown key, expected one of strict, deinterlace",
+        ),
         (PATHS + "scale: 2\nheight: 720\n", "job.yaml:4: height: given beside a scale; give one of the two"),
         (
             PATHS + "workers:\n  gpus: 1\n  device: cpu\n",
@@ -160,7 +163,7 @@ def test_paths_stay_relative_to_the_current_directory(tmp_path: Path) -> None:
 def test_aliases_that_grow_without_end_are_refused_at_once(tmp_path: Path) -> None:
     levels = "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
     lines = mistakes(tmp_path, f"{PATHS}video:\n  a0: &a0 [x]\n{levels}  codec: *a39\n")
-    assert lines[-1].endswith("got a list, expected one of auto, h264, hevc, av1, vp9, ffv1")
+    assert lines[-1].endswith("got a list, expected one of auto, h264, hevc, av1, vp9, ffv1, prores")
 
 
 def test_mapping_that_holds_itself_is_refused(tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_wrong_flags_are_named_by_flag_and_key() -> None:
     with pytest.raises(SpecError) as caught:
         spec_from_flags(flags)
     assert str(caught.value).splitlines() == [
-        "--codec: video.codec: got 'matroska', expected one of auto, h264, hevc, av1, vp9, ffv1",
+        "--codec: video.codec: got 'matroska', expected one of auto, h264, hevc, av1, vp9, ffv1, prores",
         "--workers: workers.count: got 'many', expected an integer from 1 to 10000",
     ]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import jobs.plan
 from cluster.inputs import find_inputs
-from cluster.job import Job, ModelRef, VideoSettings
+from cluster.job import ImageSettings, Job, ModelRef, VideoSettings
 from cluster.plan import DeviceClass, JobPlan, fix_settings, plan_video
 from cluster.video.probe import probe
 from jobs.plan import Estimate, PlannedFile, PlannedJob, plan, show_plan
@@ -49,7 +49,7 @@ def test_plan_shows_what_is_done_with_each_file_and_the_totals() -> None:
         "b.mp4 cannot be done: there is no video in it",
         "c.mp4 done before",
         "note: a.mp4: colour assumed",
-        "note: 1 files are no videos by their names: notes.txt",
+        "note: 1 files are neither videos nor images by their names: notes.txt",
         "1 files to do with 72 frames in 1 segments; 1 done before, 1 cannot be done",
         "estimate: 0:00:03 at 24.0 fps with 2 workers; network is the bottleneck",
     ]
@@ -72,7 +72,7 @@ def test_plan_exits_with_3_where_an_input_cannot_be_done(
 
 
 def test_planned_file_says_what_the_source_is_and_what_it_becomes(tmp_path: Path) -> None:
-    inputs = find_inputs(str(SAMPLE), str(tmp_path), VideoSettings())
+    inputs = find_inputs(str(SAMPLE), str(tmp_path), VideoSettings(), ImageSettings())
     job = Job(ModelRef("lanczos"), scale=3)
     job_plan = JobPlan(job, fix_settings(job, DeviceClass("cpu", "x", False, {})))
     with SAMPLE.open("rb") as file:

@@ -30,7 +30,14 @@ def test_job_holds_what_decides_bytes_and_nothing_of_the_machines() -> None:
     elsewhere = spec.model_copy(update={"output": "other", "workers": WorkerRequest(count=7)})
     model = ModelRef("lanczos")
     assert spec.job(model) == elsewhere.job(model)
-    assert spec.job(model) == Job(model, 3, None, spec.video, spec.engine, spec.segments, spec.policies)
+    assert spec.job(model) == Job(
+        model,
+        scale=3,
+        video=spec.video,
+        engine=spec.engine,
+        segments=spec.segments,
+        policies=spec.policies,
+    )
 
 
 def test_retries_of_a_spec_are_a_retry_policy() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from cluster.report import FileOutcome, JobReport, MissingRange, Snapshot
+from cluster.report import FileOutcome, FrameRange, JobReport, Snapshot
 from jobs.view import (
     LiveView,
     LogView,
@@ -55,7 +55,7 @@ REPORT = JobReport(
             "d.mp4",
             "damaged",
             reason="bits flipped",
-            missing=(MissingRange(1.0, 2.0, 24), MissingRange(3.0, 3.5, 12)),
+            missing=(FrameRange(1.0, 2.0, 24), FrameRange(3.0, 3.5, 12)),
             num_frames=50,
         ),
         FileOutcome("e\x1b[31m.mp4", "e.mp4", "failed", reason="there is no video in it"),

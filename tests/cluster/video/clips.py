@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +19,12 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "video"
 
 @dataclass(frozen=True)
 class Clip:
-    """What a test clip is made of."""
+    """What a test clip is made of.
+
+    With `field_order`, `tff` or `bff`, it shows no numbers but a bar that moves to the right from field to
+    field, and says that it is interlaced, but for the frames in `progressive` (MPEG-2 alone). `metadata` is
+    of the video stream.
+    """
 
     name: str
     encoder: str = "libx264"
@@ -33,6 +38,10 @@ class Clip:
     audio_codec: str = ""
     has_extras: bool = False
     full_range: bool = False
+    field_order: str = ""
+    progressive: tuple[int, ...] = ()
+    has_repeat_flags: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def numbered_planes(number: int, pixel_name: str, width: int, height: int) -> list[np.ndarray]:
@@ -66,6 +75,7 @@ def write_clip(folder: Path, clip: Clip) -> Path:
         video.width, video.height, video.pix_fmt = clip.width, clip.height, clip.pixel_format
         video.time_base = video.codec_context.time_base = clip.time_base
         video.codec_context.thread_count = 1
+        video.metadata.update(clip.metadata)
         if clip.full_range:
             video.codec_context.color_range = 2
         audio = [_add_audio(output, index, clip.audio_codec) for index in range(clip.num_audio)]
@@ -76,6 +86,7 @@ def write_clip(folder: Path, clip: Clip) -> Path:
             for packet in video.encode(_frame(clip, number, pts))
         ]
         packets += video.encode(None)
+        packets = [_said_progressive(packet, clip) for packet in packets]
         end_s = float((clip.pts[-1] + 1) * clip.time_base)
         for index, stream in enumerate(audio):
             packets += _audio_packets(stream, index, end_s)
@@ -103,14 +114,117 @@ def _column(bit: int, width: int) -> slice:
 
 
 def _frame(clip: Clip, number: int, pts: int) -> av.VideoFrame:
+    if not pixel_format(clip.pixel_format).is_planar:
+        return _packed(clip, number, pts)
     frame = av.VideoFrame(clip.width, clip.height, clip.pixel_format)
-    for plane, target in zip(
-        numbered_planes(number, clip.pixel_format, clip.width, clip.height), frame.planes, strict=True
-    ):
+    planes = numbered_planes(number, clip.pixel_format, clip.width, clip.height)
+    if clip.field_order:
+        planes[0] = _woven_luma(clip, number)
+    for plane, target in zip(planes, frame.planes, strict=True):
         strides = (target.line_size, plane.itemsize)
         np.ndarray(plane.shape, plane.dtype, buffer=target, strides=strides)[:] = plane
     frame.pts, frame.time_base = pts, clip.time_base
+    return flagged(frame, clip.field_order) if clip.field_order else frame
+
+
+def _packed(clip: Clip, number: int, pts: int) -> av.VideoFrame:
+    planar = pixel_format(clip.pixel_format).planar
+    frame = _frame(replace(clip, pixel_format=planar), number, pts)
+    frame = frame.reformat(format=clip.pixel_format, threads=1)
+    frame.pts, frame.time_base = pts, clip.time_base
     return frame
+
+
+def _woven_luma(clip: Clip, number: int) -> np.ndarray:
+    """Two fields, in each of which the bar is two columns further than in the one before."""
+    luma = np.full((clip.height, clip.width), 50, np.uint8)
+    for field_index in range(2):
+        is_top = (field_index == 0) == (clip.field_order == "tff")
+        left = 4 + 2 * (2 * number + field_index)
+        luma[0 if is_top else 1 :: 2, left : left + 16] = 200
+    return luma
+
+
+def flagged(frame: av.VideoFrame, field_order: str) -> av.VideoFrame:
+    """`frame`, saying that it is interlaced, for which PyAV has no setter."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(template=frame, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("setfield", field_order), graph.add("buffersink"))
+    graph.configure()
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def _said_progressive(packet: av.Packet, clip: Clip) -> av.Packet:
+    """`packet` with the flags that the clip asks for in its picture coding extension (ISO/IEC 13818-2)."""
+    is_progressive = packet.pts in {clip.pts[number] for number in clip.progressive}
+    if not is_progressive and not clip.has_repeat_flags:
+        return packet
+    content = bytearray(bytes(packet))
+    at = _coding_extension(content)
+    content[at + 7] |= 0x02 * clip.has_repeat_flags  # repeat_first_field
+    content[at + 8] |= 0x80  # progressive_frame
+    return _with_content(packet, content)
+
+
+def _coding_extension(content: bytes) -> int:
+    is_found = (
+        content[at : at + 4] == b"\0\0\1\xb5" and content[at + 4] >> 4 == 8 for at in range(len(content))
+    )
+    return list(is_found).index(True)
+
+
+def _with_content(packet: av.Packet, content: bytes) -> av.Packet:
+    changed = av.Packet(bytes(content))
+    for field_ in ("pts", "dts", "duration", "time_base", "stream", "is_keyframe"):
+        setattr(changed, field_, getattr(packet, field_))
+    return changed
+
+
+def write_changing(
+    path: Path, parts: Sequence[tuple[int, int, str]], codec: str = "mpeg2video", num: int = 5
+) -> None:
+    """Writes a stream in which `num` frames of each (width, height, pixel format) follow each other."""
+    with av.open(str(path), "w") as output:
+        stream = None
+        for index, (width, height, name) in enumerate(parts):
+            encoder = av.CodecContext.create(codec, "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, name
+            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            encoder.options = {"g": "5", "bf": "2", "sc_threshold": "1000000000"}
+            if codec.startswith("lib"):
+                encoder.options = WEBM.options if "vp9" in codec else X264_B
+            stream = stream or _stream_like(output, width, height, name, codec)
+            clip = Clip("", width=width, height=height, pixel_format=name, time_base=Fraction(1, 25))
+            frames = [_frame(clip, at, at) for at in range(index * num, (index + 1) * num)]
+            for packet in [packet for frame in [*frames, None] for packet in encoder.encode(frame)]:
+                packet.stream = stream
+                output.mux(packet)
+
+
+def _stream_like(output, width: int, height: int, name: str, codec: str = "mpeg2video"):
+    stream = output.add_stream(codec, rate=25)
+    stream.width, stream.height, stream.pix_fmt = width, height, name
+    stream.time_base = Fraction(1, 25)
+    return stream
+
+
+CAPTION = bytes.fromhex("fc9420fc9452")  # two pairs of CEA-608 bytes as in CEA-708 cc_data
+
+
+def write_captioned(path: Path, with_captions: set[int], num: int = 6) -> None:
+    """Writes MPEG-2 in Matroska whose frames have captions, as ATSC A/53 puts them, where asked for."""
+    user_data = b"\0\0\1\xb2GA94\3" + bytes([0x40 | len(CAPTION) // 3, 0xFF]) + CAPTION + b"\xff"
+    clip = Clip("", width=96, time_base=Fraction(1, 25))
+    with av.open(str(path), "w") as output:
+        stream = _stream_like(output, clip.width, clip.height, clip.pixel_format)
+        frames = [_frame(clip, number, number) for number in range(num)]
+        for packet in [packet for frame in [*frames, None] for packet in stream.encode(frame)]:
+            content = bytes(packet)
+            at = _coding_extension(content) + 9
+            if packet.pts in with_captions:
+                content = content[:at] + user_data + content[at:]
+            output.mux(_with_content(packet, content))
 
 
 def _add_audio(output, index: int, codec: str):
@@ -213,4 +327,90 @@ MANY_STREAMS = Clip(
     has_extras=True,
 )
 MP4_EXTRAS = Clip("extras.mp4", options=X264_B, num_audio=2, has_extras=True)
+MPEG2_FIELDS = {"flags": "+ildct+ilme", "bf": "2", "g": "9", "b": "4000000", "sc_threshold": "1000000000"}
+FIELDS = tuple(
+    Clip(
+        f"{encoder}_{order}.{ending}",
+        encoder=encoder,
+        options=options,
+        width=160,
+        time_base=Fraction(1, 25),
+        pts=tuple(range(30)),
+        field_order=order,
+    )
+    for encoder, ending, options in (
+        ("mpeg2video", "mkv", MPEG2_FIELDS),
+        ("libx264", "mp4", {**X264_B, "flags": "+ildct"}),
+    )
+    for order in ("tff", "bff")
+)
+MIXED_FIELDS = Clip(
+    "mixed_fields.mkv",
+    encoder="mpeg2video",
+    options=MPEG2_FIELDS,
+    width=160,
+    time_base=Fraction(1, 25),
+    pts=tuple(range(30)),
+    field_order="tff",
+    progressive=(*range(8), 10, 12, 13, *range(20, 28)),
+)
+SOFT_TELECINE = replace(
+    MIXED_FIELDS, name="soft_telecine.mkv", progressive=tuple(range(30)), has_repeat_flags=True
+)
+LATE_FIELDS = replace(
+    MIXED_FIELDS, name="late_fields.mkv", pts=tuple(range(90)), progressive=tuple(range(66))
+)
+VP9_ALPHA = replace(
+    WEBM,
+    name="vp9_alpha.webm",
+    pixel_format="yuva420p",
+    options={**WEBM.options, "auto-alt-ref": "0"},
+    metadata={"alpha_mode": "1"},
+    num_audio=0,
+)
+VP8_ALPHA = replace(
+    VP9_ALPHA,
+    name="vp8_alpha.webm",
+    encoder="libvpx",
+    options={"deadline": "realtime", "cpu-used": "8", "b": "2000000", "g": "10", "auto-alt-ref": "0"},
+)
+PRORES_ALPHA = Clip("prores_4444.mov", encoder="prores_ks", options={}, pixel_format="yuva444p10le")
+ANIMATION = Clip("animation.mov", encoder="qtrle", options={}, pixel_format="argb")
 CLIPS = (CFR, B_FRAMES, OPEN_GOP, VFR, LATE_TS, WEBM, TEN_BIT, FULL_CHROMA, ODD, MANY_STREAMS, MP4_EXTRAS)
+
+
+def caption_of(number: int) -> bytes:
+    """Closed captions (CEA-708 `cc_data`) that say which frame they belong to."""
+    return bytes([0xFC, 0x80 | number, 0x80 | number * 3 & 0x7F, 0xFD, 0x41, 0x42 + number])
+
+
+def captioned_frames(num: int, x264_params: str = "") -> list[av.VideoFrame]:
+    """Decoded frames of 96x64 with B-frames between them, each with `caption_of` its number."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 96, 64, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"preset": "veryfast", "bf": "2", "x264-params": x264_params}
+    clip, packets = Clip(""), []
+    for number in range(num):
+        frame = _frame(clip, number, number)
+        frame.time_base = encoder.time_base
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoder, frames = av.CodecContext.create("h264", "r"), []
+    for packet in packets:
+        said = av.Packet(_caption_sei(caption_of(packet.pts)) + bytes(packet))
+        said.pts, said.dts, said.time_base = packet.pts, packet.dts, encoder.time_base
+        frames += decoder.decode(said)
+    return frames + decoder.decode(None)
+
+
+def _caption_sei(caption: bytes) -> bytes:
+    """An SEI unit of H.264 with user data as in ATSC A/53, Part 4, 6.2.3."""
+    count = 0x40 | len(caption) // 3
+    payload = b"\xb5\0\x31GA94" + bytes([3, count, 0xFF]) + caption + b"\xff"
+    unit = bytearray()
+    for byte in bytes([4, len(payload)]) + payload + b"\x80":
+        if unit[-2:] == b"\0\0" and byte <= 3:
+            unit.append(3)
+        unit.append(byte)
+    return b"\0\0\0\1\6" + bytes(unit)

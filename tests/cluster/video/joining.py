@@ -18,7 +18,7 @@ from cluster.video.probe import probe
 from cluster.video.tags import assume_color
 from cluster.video.timeline import PtsArray
 
-FASTEST = {"h264": "ultrafast", "hevc": "ultrafast", "av1": "12", "vp9": "8", "ffv1": None}
+FASTEST = {"h264": "ultrafast", "hevc": "ultrafast", "av1": "12", "vp9": "8", "ffv1": None, "prores": None}
 
 
 @dataclass(frozen=True)

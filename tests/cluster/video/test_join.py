@@ -15,7 +15,7 @@ import pytest
 from cluster.video.concat import join
 from cluster.video.timeline import rescale
 from cluster.video.verify import verify
-from sr_core.errors import OutputError
+from sr_core.errors import MediaError, OutputError
 from tests.cluster.video.clips import (
     B_FRAMES,
     CFR,
@@ -371,3 +371,141 @@ def test_verifying_finds_a_file_that_broke_off(clip_path: PathOf, tmp_path: Path
 
     with pytest.raises(OutputError):
         verified(joined)
+
+
+def test_a_clock_of_half_ticks_is_written_as_it_is(clip_path: PathOf, tmp_path: Path) -> None:
+    """As when every field becomes a frame: twice the frames, on a clock of twice the ticks."""
+    joined = split_and_join(clip_path(VFR), tmp_path, num_parts=1)
+    video = joined.video
+    encode = replace(joined.encode, time_base=video.time_base / 2, frame_rate=video.frame_rate * 2)
+    ends = [*VFR.pts[1:], video.end_pts]
+    half_ticks = [at for pts, end in zip(VFR.pts, ends, strict=True) for at in (2 * pts, pts + end)]
+    parts = [tmp_path / f"half{number}.mp4" for number in range(2)]
+    packet_pts = [
+        write_part(part, encode, frames_at(times, 96, 64))
+        for part, times in zip(parts, (half_ticks[:31], half_ticks[31:]), strict=True)
+    ]
+
+    with clip_path(VFR).open("rb") as source:
+        result = join(parts, packet_pts, replace(joined.settings, encode=encode), source, "half", joined.path)
+
+    verify(joined.path, encode, np.concatenate(packet_pts), result)
+    assert [time / encode.time_base for time in decoded(joined.path)[0]] == half_ticks
+    with av.open(str(joined.path)) as output:
+        stream = output.streams.video[0]
+        assert stream.duration * stream.time_base == (video.end_pts - video.start_pts) * video.time_base
+
+
+def with_late_sound(path: Path, target: Path, late_s: float) -> Path:
+    """The same film, with the sound later, so that it outlasts the picture."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                late = round(late_s / packet.time_base) if packet.stream.type == "audio" else 0
+                packet.pts += late
+                packet.dts = None if packet.dts is None else packet.dts + late
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "webm"])
+def test_sound_that_starts_late_and_outlasts_the_picture_keeps_its_times(
+    container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    clip = WEBM if container == "webm" else replace(B_FRAMES, name=f"sound.{container}", num_audio=1)
+    source = with_late_sound(clip_path(clip), tmp_path / f"late.{container}", 0.7)
+
+    joined = split_and_join(source, tmp_path, container)
+
+    verified(joined)
+    before, after = payloads(source), payloads(joined.path)
+    assert before[1][0][0] - before[0][0][0] > Fraction(6, 10)
+    assert before[1][-1][0] > before[0][-1][0]
+    assert [digest for _, digest in after[1]] == [digest for _, digest in before[1]]
+    shifts = [got[0] - wanted[0] for got, wanted in zip(after[1], before[1], strict=True)]
+    assert max(map(abs, shifts)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("num_packets", [0, 1])
+def test_tracks_with_next_to_nothing_are_carried(
+    num_packets: int, container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    clip = replace(B_FRAMES, name="aac.mkv", num_audio=1, audio_codec="aac")
+    sparse = tmp_path / "sparse.mkv"
+    with av.open(str(clip_path(clip))) as source, av.open(str(sparse), "w") as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in source.streams}
+        num = 0
+        for packet in source.demux():
+            num += packet.stream.type == "audio"
+            if packet.size and (packet.stream.type == "video" or num <= num_packets):
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+
+    joined = split_and_join(sparse, tmp_path, container)
+
+    verified(joined)
+    assert joined.result.carried[0].is_empty == (num_packets == 0)
+    assert len(payloads(joined.path)[1]) == num_packets
+
+
+def test_verifying_finds_sound_at_another_time(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(MP4_EXTRAS), tmp_path)
+    first, second = joined.result.carried
+    assert first.start_s is not None
+    late = (replace(first, start_s=first.start_s + 0.05), second)
+
+    with pytest.raises(OutputError, match="beside the video"):
+        verify(joined.path, joined.encode, joined.pts, replace(joined.result, carried=late))
+
+
+@pytest.mark.parametrize("timecode", ["01:00:00;02", "10:59:58:23"])
+@pytest.mark.parametrize(
+    ("source", "container"), [("mov", "mov"), ("mov", "mp4"), ("mp4", "mkv"), ("mkv", "mov")]
+)
+def test_the_timecode_is_carried(
+    timecode: str, source: str, container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    rate = Fraction(30_000, 1001) if ";" in timecode else Fraction(25)
+    clip = replace(CFR, name=f"plain{rate.denominator}.mp4", time_base=1 / rate, pts=tuple(range(20)))
+    said = tmp_path / f"said.{source}"
+    with av.open(str(clip_path(clip))) as reader, av.open(str(said), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0], opaque=True)
+        stream.codec_context.framerate = rate
+        stream.metadata["timecode"] = timecode
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+
+    joined = split_and_join(said, tmp_path, container)
+
+    verified(joined)
+    with av.open(str(joined.path)) as output:
+        tags = {key.lower(): value for key, value in output.streams.video[0].metadata.items()}
+        assert tags["timecode"] == timecode
+        assert len([s for s in output.streams if s.type == "data"]) == (container != "mkv")
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_a_gap_that_the_container_cannot_say_is_the_sources_fault(
+    container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path, container)
+    joined.packet_pts[2][:] += 1 << 32
+
+    with pytest.raises(MediaError, match="farther apart") as caught:
+        rejoined(joined, clip_path(VFR))
+
+    assert "mkv" in caught.value.next_step
+    assert not joined.path.exists()
+
+
+def test_frames_before_zero_are_refused(clip_path: PathOf, tmp_path: Path) -> None:
+    joined = split_and_join(clip_path(VFR), tmp_path)
+    joined.packet_pts[0][:] -= 1
+
+    with pytest.raises(OutputError, match="before zero"):
+        rejoined(joined, clip_path(VFR))

@@ -1,24 +1,38 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
+from cluster.video.info import ContentLight, MasteringDisplay, VideoInfo
+from cluster.video.pixels import pixel_format
 from cluster.video.probe import probe
+from cluster.video.source import check_size, open_source
 from sr_core.errors import MediaError
 from tests.cluster.video.clips import (
+    ANIMATION,
     CFR,
     CLIPS,
+    FIELDS,
     FULL_RANGE,
+    LATE_FIELDS,
     LATE_TS,
     MANY_STREAMS,
     MP4_EXTRAS,
     ODD,
+    SHARED,
+    SOFT_TELECINE,
     VFR,
+    VP9_ALPHA,
+    X264_B,
     Clip,
+    write_clip,
 )
 
 PathOf = Callable[[Clip], Path]
@@ -126,8 +140,6 @@ def test_a_copy_that_broke_off_is_seen(clip: Clip, clip_path: PathOf, tmp_path: 
 
 
 def test_repeated_times_are_a_problem_and_not_a_crash(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "twice.mkv"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
@@ -147,11 +159,13 @@ def test_repeated_times_are_a_problem_and_not_a_crash(tmp_path: Path) -> None:
 
 
 def _moov_first(path: Path, target: Path) -> bytes:
-    import av
+    return _copy(path, target, {"movflags": "+faststart"})
 
+
+def _copy(path: Path, target: Path, options: dict[str, str]) -> bytes:
     with (
         av.open(str(path)) as source,
-        av.open(str(target), "w", container_options={"movflags": "+faststart"}) as output,
+        av.open(str(target), "w", container_options=options) as output,
     ):
         stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
         for packet in source.demux(source.streams.video[0]):
@@ -159,3 +173,268 @@ def _moov_first(path: Path, target: Path) -> bytes:
                 packet.stream = stream
                 output.mux(packet)
     return target.read_bytes()
+
+
+def _video(content: Path | bytes) -> VideoInfo:
+    file = io.BytesIO(content if isinstance(content, bytes) else content.read_bytes())
+    return probe(file, "clip")[0].video
+
+
+def test_interlacing_is_seen_also_where_it_begins_late(clip_path: PathOf) -> None:
+    assert _video(clip_path(LATE_FIELDS)).is_interlaced
+    assert _video(clip_path(FIELDS[1])).is_interlaced
+    assert not _video(clip_path(CFR)).is_interlaced
+    assert not _video(clip_path(SOFT_TELECINE)).is_interlaced
+
+
+def test_soft_telecine_is_told_by_the_flags_alone(clip_path: PathOf) -> None:
+    assert _video(clip_path(SOFT_TELECINE)).has_repeat_flags
+    for clip in (CFR, VFR, *FIELDS, LATE_FIELDS):
+        assert not _video(clip_path(clip)).has_repeat_flags
+
+
+def test_static_hdr_metadata_are_read_exactly(tmp_path: Path) -> None:
+    colors = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    said = f"master-display={colors}:max-cll=1000,400"
+    clip = Clip(
+        "hdr.mp4",
+        encoder="libx265",
+        options={"preset": "ultrafast", "x265-params": f"log-level=none:hdr10=1:{said}"},
+        pixel_format="yuv420p10le",
+        pts=range(0, 5 * 512, 512),
+    )
+
+    video = _video(write_clip(tmp_path, clip))
+
+    assert video.mastering_display == MasteringDisplay(
+        red=(Fraction(34000, 50000), Fraction(16000, 50000)),
+        green=(Fraction(13250, 50000), Fraction(34500, 50000)),
+        blue=(Fraction(7500, 50000), Fraction(3000, 50000)),
+        white=(Fraction(15635, 50000), Fraction(16450, 50000)),
+        min_luminance=Fraction(50, 10000),
+        max_luminance=Fraction(1000),
+    )
+    assert video.content_light == ContentLight(1000, 400)
+
+
+def test_video_without_hdr_metadata_has_none(clip_path: PathOf) -> None:
+    video = _video(clip_path(CFR))
+
+    assert (video.mastering_display, video.content_light) == (None, None)
+
+
+def test_encrypted_video_is_said_to_be_encrypted(clip_path: PathOf, tmp_path: Path) -> None:
+    path = tmp_path / "encrypted.mp4"
+    keys = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    _copy(clip_path(CFR), path, keys)
+
+    with pytest.raises(MediaError, match="encrypted") as caught:
+        _video(path)
+
+    assert "h264" in str(caught.value.got)
+
+
+def test_files_with_too_many_streams_are_refused() -> None:
+    assert len(open_source(io.BytesIO(_many_streams(1000)), "many.mkv").streams) == 1000
+    for num in (1001, 3000):
+        with pytest.raises(MediaError, match="too many streams"):
+            open_source(io.BytesIO(_many_streams(num)), "many.mkv")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1 << 14, (1 << 14) + 1), (65_536, 16), (16, 65_536)])
+def test_frames_that_are_too_large_are_refused(width: int, height: int) -> None:
+    check_size(1 << 14, 1 << 14, "large.mkv")
+    with pytest.raises(MediaError, match="too large"):
+        check_size(width, height, "large.mkv")
+
+
+def test_video_with_too_long_an_edge_is_refused(tmp_path: Path) -> None:
+    clip = Clip("long.mkv", encoder="ffv1", options={}, width=65_540, height=16, pts=(0,))
+
+    with pytest.raises(MediaError, match="too large"):
+        _video(write_clip(tmp_path, clip))
+
+
+def test_a_size_that_is_a_lie_of_the_container_allocates_nothing(clip_path: PathOf) -> None:
+    content = clip_path(ANIMATION).read_bytes()
+    at = content.index(struct.pack(">HH", 96, 64), content.index(b"rle "))
+    lie = content[:at] + struct.pack(">HH", 40_000, 40_000) + content[at + 4 :]
+
+    with pytest.raises(MediaError, match=r"no frame of this video.* of 268435456 pixels"):
+        _video(lie)
+
+
+def test_a_size_that_is_a_lie_of_the_bitstream_allocates_nothing(tmp_path: Path) -> None:
+    clip = Clip("small.gif", encoder="gif", options={}, pixel_format="gray", time_base=Fraction(1, 100))
+    content = write_clip(tmp_path, replace(clip, pts=(0, 4))).read_bytes()
+    lie = content[:6] + struct.pack("<HH", 17_000, 17_000) + content[10:]
+    assert _video(content).width == 96
+
+    with pytest.raises(MediaError, match="no frame of this video decodes"):
+        _video(lie)
+
+
+def test_pixel_shape_that_stands_in_the_frames_alone_is_taken(tmp_path: Path) -> None:
+    clip = Clip("wide.mp4", options={**X264_B, "x264-params": "sar=4/3"})
+    content = write_clip(tmp_path, clip).read_bytes().replace(b"pasp", b"free")
+
+    assert _video(content).sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_an_error_names_the_video_streams_that_would_decode(clip_path: PathOf, tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as output:
+        streams = []
+        for clip in (CFR, VFR):
+            source = av.open(str(clip_path(clip)))
+            streams.append((source, output.add_stream_from_template(source.streams.video[0], opaque=True)))
+        for source, stream in streams:
+            for packet in source.demux(video=0):
+                if not packet.size:
+                    continue
+                if stream.index == 0:
+                    broken = av.Packet(bytes(packet.size))
+                    broken.pts, broken.dts, broken.time_base = packet.pts, packet.dts, packet.time_base
+                    packet = broken
+                packet.stream = stream
+                output.mux(packet)
+
+    with pytest.raises(MediaError, match="no frame") as caught:
+        _video(path)
+
+    assert "stream 0" in str(caught.value.got)
+    assert "stream 1" in str(caught.value.next_step)
+
+
+def test_dolby_vision_is_seen_in_the_configuration_record(clip_path: PathOf) -> None:
+    record = bytes([1, 0, 0x10, 0x35, 0x10]) + bytes(19)  # profile 8, level 6, with RPU and base layer
+    path = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
+    content = _changed(clip_path(CFR).read_bytes(), path, lambda inner: inner + _box(b"dvvC", record))
+
+    assert "DOVI_CONF" in _video(content).side_data
+    assert "DOVI_CONF" not in _video(clip_path(CFR)).side_data
+
+
+def test_colours_without_a_matrix_are_known_as_such(tmp_path: Path, clip_path: PathOf) -> None:
+    rgb = Clip("rgb.mp4", encoder="libx264rgb", options={"preset": "ultrafast"}, pixel_format="rgb24")
+
+    video = _video(write_clip(tmp_path, rgb))
+
+    assert (video.pixel_format, video.color.matrix, video.color.full_range) == ("gbrp", 0, True)
+    assert _video(clip_path(ANIMATION)).pixel_format == "argb"
+    assert _video(clip_path(VP9_ALPHA)).pixel_format == "yuva420p"
+
+
+def test_every_shared_clip_is_known() -> None:
+    if not SHARED.exists():
+        pytest.skip("needs the shared clips")
+    for path in sorted(SHARED.iterdir()):
+        video = _video(path)
+        assert pixel_format(video.pixel_format) is not None
+        assert video.is_interlaced == ("480i" in path.name)
+        assert not video.has_repeat_flags
+
+
+@pytest.mark.parametrize(
+    ("muxer", "encoder", "size"),
+    [
+        ("asf", "wmv2", (96, 64)),
+        ("vob", "mpeg2video", (96, 64)),
+        ("mxf", "mpeg2video", (96, 64)),
+        ("dv", "dvvideo", (720, 576)),
+        ("ogg", "libvpx", (96, 64)),
+        ("nut", "ffv1", (96, 64)),
+        ("yuv4mpegpipe", "wrapped_avframe", (96, 64)),
+        ("rm", "rv20", (96, 64)),
+        ("mjpeg", "mjpeg", (96, 64)),
+        ("m4v", "mpeg4", (96, 64)),
+        ("obu", "libsvtav1", (96, 64)),
+    ],
+)
+def test_containers_of_archives_are_read(muxer: str, encoder: str, size: tuple[int, int]) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format=muxer) as output:
+        stream = output.add_stream(encoder, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
+        for pts in range(12):
+            frame = av.VideoFrame(*size, stream.pix_fmt)
+            frame.pts, frame.time_base = pts, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+    with open_source(file, f"clip.{muxer}") as container:
+        assert len(list(container.decode(video=0))) == 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {path}\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{path}</BaseURL></MPD>',
+        "1\n00:00:00,000 --> 00:00:01,000\nhello\n\n",
+        "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n",
+        "[Script Info]\nScriptType: v4.00+\n\n[Events]\n",
+    ],
+    ids=["hls", "concat", "sdp", "dash", "srt", "vtt", "ass"],
+)
+def test_lists_scripts_and_subtitles_are_no_video_whatever_their_name(text: str, clip_path: PathOf) -> None:
+    content = text.format(path=clip_path(CFR)).encode()
+
+    with pytest.raises(MediaError, match="cannot be read as a video"):
+        open_source(io.BytesIO(content), "holiday.mp4")
+
+
+def test_files_that_a_movie_refers_to_are_not_opened(clip_path: PathOf) -> None:
+    """A data reference of QuickTime may name another file, which is then read in place of this one."""
+    name = str(clip_path(CFR)).encode()
+    alias = bytes(150) + struct.pack(">HH", 2, len(name)) + name + bytes(len(name) % 2) + b"\xff\xff\0\0"
+    dref = bytes(4) + struct.pack(">I", 1) + _box(b"alis", bytes(4) + alias)
+    path = (b"moov", b"trak", b"mdia", b"minf", b"dinf")
+    content = _changed(clip_path(CFR).read_bytes(), path, lambda _: _box(b"dref", dref))
+    content = _changed(content, (b"mdat",), lambda inner: bytes(len(inner)))
+    follows = {"enable_drefs": "1", "use_absolute_path": "1"}
+    with av.open(io.BytesIO(content), container_options=follows) as container:
+        assert len(list(container.decode(video=0))) == len(CFR.pts)
+
+    with pytest.raises(MediaError, match="no frame of this video decodes"):
+        _video(content)
+
+
+def _box(kind: bytes, inner: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(inner)) + kind + inner
+
+
+def _changed(content: bytes, path: tuple[bytes, ...], change: Callable[[bytes], bytes]) -> bytes:
+    """`content`, boxes of ISO/IEC 14496-12, with another inside of the first box at `path`."""
+    at = 0
+    while content[at + 4 : at + 8] != path[0]:
+        at += struct.unpack_from(">I", content, at)[0]
+    end = at + struct.unpack_from(">I", content, at)[0]
+    start = at + 8 + {b"stsd": 8, b"avc1": 78}.get(path[0], 0)
+    inner = content[start:end]
+    inner = _changed(inner, path[1:], change) if path[1:] else change(inner)
+    return content[:at] + _box(path[0], content[at + 8 : start] + inner) + content[end:]
+
+
+def _many_streams(num: int) -> bytes:
+    """A Matroska file with so many tracks of sound."""
+
+    def element(identifier: str, content: bytes) -> bytes:
+        return bytes.fromhex(identifier) + (len(content) | 1 << 56).to_bytes(8) + content
+
+    def track(number: int) -> bytes:
+        sound = element("b5", struct.pack(">f", 8000)) + element("9f", b"\1") + element("6264", b"\x10")
+        numbers = b"".join(element(key, number.to_bytes(2)) for key in ("d7", "73c5"))
+        kind = element("83", b"\2") + element("86", b"A_PCM/INT/LIT")
+        return element("ae", numbers + kind + element("e1", sound))
+
+    tracks = element("1654ae6b", b"".join(track(number) for number in range(1, num + 1)))
+    cluster = element("1f43b675", element("e7", b"\0") + element("a3", b"\x81\0\0\x80" + bytes(32)))
+    return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", tracks + cluster)
