@@ -50,6 +50,7 @@ _MATRICES = {
 _QUEUE_FRAMES = 3
 _QUEUE_BYTES = 512 << 20  # frames of 8K are few
 _PROGRESS_S = 1.0
+_INTERLACED_IN_PLACES = "it is interlaced in places: bwdif makes one frame of each frame that says so"
 _CHECKED_FRAMES = 48  # one frame in so many is compared with its source
 
 
@@ -130,6 +131,7 @@ class _Made:
     errors: tuple[str, ...]
     missing_pts: list[int]
     stopped_at_interlaced: bool = False
+    told: tuple[str, ...] = ()
 
     @property
     def is_damaged(self) -> bool:
@@ -163,6 +165,7 @@ def upscale_segment(
         if made.is_damaged and num_threads > 1:
             # What a decoder makes of damage depends on its threads, but for one.
             made = yield from _make(task, open_reader(1, deinterlace), context, upscaler, path)
+        made.told = () if deinterlace == task.treatment.deinterlace else (_INTERLACED_IN_PLACES,)
         _refuse_damage(task, made)
         _check(task, made, path)
         yield _commit(task, made, upscaler, path, storage)
@@ -312,7 +315,7 @@ def _commit(
         missing=_ranges(made.missing_pts, video.time_base, video.frame_rate),
         corrupt=_ranges(made.watch.corrupt_pts, encode.time_base, encode.frame_rate),
         errors=made.errors,
-        told=tuple(upscaler.shrunk),
+        told=(*made.told, *upscaler.shrunk),
         stage_seconds=made.stage_seconds,
         psnr_db=min(made.watch.psnrs_db, default=None),
         num_interlaced=made.watch.num_interlaced,

@@ -1,4 +1,7 @@
-"""The source's other streams on their way into an output: copied packet by packet, with proof."""
+"""The source's other streams on their way into an output: copied packet by packet, with proof.
+
+Sound that the output cannot hold as it is comes anew coded.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from cluster.video import spool
-from cluster.video.containers import Container
+from cluster.video.containers import Container, SoundEncoder, sound_encoder
 from cluster.video.field_pairs import whole_frames
 from cluster.video.info import VideoInfo
 from cluster.video.repair import FrameTimes, Repair
+from cluster.video.sound import SoundConverter
 from cluster.video.source import ErrorNotes, codec_name, only, read_packets
 
 _MAX_WAITING = 256
@@ -37,7 +41,7 @@ _LANGUAGE_SUFFIX = re.compile(r"-[a-z]{3}$")
 
 @dataclass(frozen=True)
 class StreamDigest:
-    """What was copied of one stream.
+    """What was written of one stream.
 
     Attributes:
         source_index: The stream's index in the source.
@@ -110,7 +114,8 @@ class Carried:
     """The carried streams of one source, and their counterparts in one output.
 
     Attributes:
-        tracks: The source's streams that are carried, less covers and attachments.
+        tracks: The source's streams that are carried, less covers, attachments and sound that has nothing
+            that could be coded anew.
         num_packets: Of all tracks.
         notes: What was wrong in the source.
         repaired: What was done to its times, where those of its video need repair.
@@ -146,13 +151,15 @@ class Carried:
         self.tracks = [stream for stream in streams if stream.index not in self._still_indexes]
         self._cover_packets: dict[int, av.Packet[Any]] = {}
         self._outputs: dict[int, Any] = {}
-        self._time_bases = {stream.index: stream.time_base for stream in self.tracks}
         self._digests: dict[int, StreamDigest] = {}
+        self._converters = self._new_converters()
         self._read(self._repaired(source, video) if video.timestamp_problem else self._as_it_is(source))
+        self.tracks = [stream for stream in self.tracks if self._template_of(stream) is not None]
+        self._time_bases = {stream.index: self._template_of(stream).time_base for stream in self.tracks}
 
     def add_track(self, output: OutputContainer, stream: Any) -> None:
         """Makes the counterpart of `stream`, one of `tracks`."""
-        self._outputs[stream.index] = _copy_of(output, stream, self._container)
+        self._outputs[stream.index] = _copy_of(output, stream, self._container, self._template_of(stream))
 
     def add_stills(self, output: OutputContainer) -> None:
         """Makes the counterparts of covers and attachments, which come after all tracks."""
@@ -166,7 +173,7 @@ class Carried:
                 kind = _PICTURE_KINDS.get(codec_name(stream), codec_name(stream))
                 self._attach(output, stream, bytes(packet), f"cover.{kind}", f"image/{kind}")
             else:
-                self._outputs[stream.index] = _copy_of(output, stream, self._container)
+                self._outputs[stream.index] = _copy_of(output, stream, self._container, stream)
                 self._digests[stream.index] = digest_of_attachment(stream.index, bytes(packet))
 
     def cover_packets(self) -> Iterator[av.Packet[Any]]:
@@ -189,6 +196,29 @@ class Carried:
         """Of what was copied, in the order of the output's streams."""
         order = (*self._time_bases, *self._still_indexes)
         return tuple(self._digests[index] for index in order if index in self._digests)
+
+    def _new_converters(self) -> dict[int, SoundConverter]:
+        """By index of the stream, for those tracks that the container cannot hold."""
+        encoders = [(stream, self._encoder_of(stream)) for stream in self.tracks]
+        return {
+            stream.index: SoundConverter(stream, encoder, self.notes)
+            for stream, encoder in encoders
+            if encoder is not None
+        }
+
+    def _new_maker(self, stream: Any) -> DigestMaker:
+        encoder = self._encoder_of(stream)
+        if encoder is not None:
+            return DigestMaker(encoder, None)
+        return DigestMaker(codec_name(stream), stream.codec_context.extradata)
+
+    def _encoder_of(self, stream: Any) -> SoundEncoder | None:
+        return sound_encoder(self._container, codec_name(stream)) if stream.type == "audio" else None
+
+    def _template_of(self, stream: Any) -> Any:
+        """What describes the packets of a track: it itself, or its converter's stream; None without any."""
+        converter = self._converters.get(stream.index)
+        return converter.template if converter is not None else stream
 
     def _as_it_is(self, source: InputContainer) -> Iterator[av.Packet[Any]]:
         only(source, [*self._covers, *self.tracks])
@@ -219,16 +249,17 @@ class Carried:
 
     def _read(self, packets: Iterator[av.Packet[Any]]) -> None:
         """Keeps the covers, puts the tracks' packets on the spool, and makes the tracks' digests."""
-        makers = {
-            stream.index: DigestMaker(codec_name(stream), stream.codec_context.extradata)
-            for stream in self.tracks
-        }
+        makers = {stream.index: self._new_maker(stream) for stream in self.tracks}
         ordered = _Ascending(self._container)
-        for packet in ordered.packets(_with_durations(_with_dts(self._without_covers(packets)))):
+        holdable = self._with_sound_anew(self._without_covers(packets))
+        for packet in ordered.packets(_with_durations(_with_dts(holdable))):
             makers[packet.stream.index].add(packet)
             self.num_packets += 1
             spool.write_packet(self._spool, packet)
         for stream in self.tracks:
+            if self._template_of(stream) is None:
+                self.notes.add(f"stream {stream.index} is dropped, as none of its sound can be decoded")
+                continue
             self._digests[stream.index] = makers[stream.index].digest(stream.index, is_rewritten(stream))
         for note in ordered.notes:
             self.notes.add(note)
@@ -240,6 +271,17 @@ class Carried:
                 self._cover_packets.setdefault(packet.stream.index, packet)
             else:
                 yield packet
+
+    def _with_sound_anew(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+        """The same packets, with those of converters in place of what these took."""
+        for packet in packets:
+            converter = self._converters.get(packet.stream.index)
+            if converter is None:
+                yield packet
+            else:
+                yield from converter.add(packet)
+        for converter in self._converters.values():
+            yield from converter.finish()
 
     def _attach(self, output: OutputContainer, stream: Any, data: bytes, name: str, mimetype: str) -> None:
         said = {key.lower(): value for key, value in stream.metadata.items()}
@@ -253,16 +295,16 @@ def carried_metadata(metadata: Mapping[str, str], container: Container) -> dict[
     kept = {}
     for key, value in metadata.items():
         name = _LANGUAGE_SUFFIX.sub("", key.lower())
-        is_foreign = name == "handler_name" and container not in ("mp4", "mov")
         is_no_date = name == "creation_time" and value.startswith("1970-01-01T00:00:00")
-        if name not in _OF_THE_FILE and not _STATISTICS.fullmatch(name) and not (is_foreign or is_no_date):
+        if name not in _OF_THE_FILE and not _STATISTICS.fullmatch(name) and not is_no_date:
             kept[key] = value
     return kept
 
 
-def _copy_of(output: OutputContainer, stream: Any, container: Container) -> Any:
-    target = output.add_stream_from_template(stream, opaque=True)
-    target.time_base = stream.time_base
+def _copy_of(output: OutputContainer, stream: Any, container: Container, template: Any) -> Any:
+    """The counterpart of `stream`, for packets as `template` describes them."""
+    target = output.add_stream_from_template(template, opaque=True)
+    target.time_base = template.time_base
     target.disposition = stream.disposition
     target.metadata.update(carried_metadata(stream.metadata, container))
     if stream.type == "video":

@@ -47,6 +47,21 @@ _AUDIO: dict[Container, set[str]] = {
     | {"dts", "mlp", "mp1", "ra_144", "truehd", "tta", "vorbis", "wavpack"},
     "webm": {"opus", "vorbis"},
 }
+# What sound is coded anew with where the container cannot hold it as it is: without loss but in webm, which
+# holds nothing of that kind.
+SoundEncoder = Literal["flac", "alac", "libopus"]
+_SOUND_ENCODERS: dict[Container, SoundEncoder] = {
+    "mp4": "flac",
+    "mov": "alac",
+    "mkv": "flac",
+    "webm": "libopus",
+}
+# Samples of integers with more than the 24 bits that these encoders keep, or of floating point.
+_DEEP_AUDIO = {
+    *("pcm_s32le", "pcm_s32be", "pcm_u32le", "pcm_u32be", "pcm_s64le", "pcm_s64be"),
+    *("pcm_f16le", "pcm_f24le", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "wavpack", "tta"),
+    *("mp4als", "ralf", "dsd_lsbf", "dsd_msbf", "dsd_lsbf_planar", "dsd_msbf_planar", "dst"),
+}
 _MKV_TEXT = {"subrip", "ass", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"}
 _SUBTITLES: dict[Container, set[str]] = {
     "mp4": {"mov_text"},
@@ -111,7 +126,10 @@ def container_of(name: str) -> Container:
 
 
 def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Which of the source's other streams go into `container`, ascending, and what must be told of them."""
+    """Which of the source's other streams go into `container`, ascending, and what must be told of them.
+
+    Sound that is coded anew is among them; see `sound_encoder`.
+    """
     carried: list[int] = []
     told: list[str] = []
     chapter_track = _chapter_track(info)
@@ -121,6 +139,9 @@ def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, 
         if can_hold(container, stream):
             carried.append(stream.index)
             told += _of_carried(info, stream, container)
+        elif stream.kind == "audio" and sound_encoder(container, stream.codec) is not None:
+            carried.append(stream.index)
+            told.append(_of_coded_anew(stream, container))
         else:
             told.append(f"{_described(stream)} is dropped: {_why_not(stream, container)}")
     return tuple(carried), tuple(told)
@@ -158,6 +179,11 @@ def can_hold(container: Container, stream: StreamInfo) -> bool:
             return False
 
 
+def sound_encoder(container: Container, codec: str) -> SoundEncoder | None:
+    """What sound of `codec` is coded anew with, as `container` cannot hold it; None where it is not."""
+    return _SOUND_ENCODERS[container] if codec and codec not in _AUDIO[container] else None
+
+
 def _chapter_track(info: SourceInfo) -> int | None:
     """The track that holds the chapters' titles in mp4 and mov: written anew with the chapters."""
     if "mov" not in info.format_name or not info.num_chapters:
@@ -177,6 +203,15 @@ def _of_carried(info: SourceInfo, stream: StreamInfo, container: Container) -> l
     if "mpegts" in info.format_name and stream.kind == "video":
         told.append(f"{_described(stream)} has its start codes rewritten, as {container} asks")
     return told
+
+
+def _of_coded_anew(stream: StreamInfo, container: Container) -> str:
+    encoder = _SOUND_ENCODERS[container]
+    told = f"{_described(stream)} is coded anew as {encoder.removeprefix('lib')}"
+    if encoder == "libopus":
+        return f"{told}, which loses a little, as {container} can hold neither it nor anything without loss"
+    depth = " with 24 bits" if stream.codec in _DEEP_AUDIO else ""
+    return f"{told}{depth}, as {container} cannot hold it"
 
 
 def _described(stream: StreamInfo) -> str:

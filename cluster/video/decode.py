@@ -6,7 +6,8 @@ import heapq
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from fractions import Fraction
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -27,6 +28,9 @@ from sr_core.errors import MediaError
 
 _FIRST_STEP_BACK_S = 1
 _NUM_STEPS_BACK = 6
+_MAX_GAPS = 20
+_NEAR_FRAMES = 3  # the packet that a demuxer suspects need not be the one beside the gap
+_LONGEST_FRAMES = Fraction(3, 2)  # between two frames of which none is lost in between
 _Range = tuple[int | None, int | None]  # half-open, in pts; None is open
 
 # Their decoders follow bugs of the encoder, whose version stands in the first packet alone.
@@ -94,6 +98,7 @@ class VideoReader:
 
     def _begin(self) -> None:
         self._notes = ErrorNotes()
+        self._suspect_pts: list[int] = []
         self.packet_pts = array("q")
         self._frame_pts = array("q")
         self._coming_pts: list[int] = []  # a heap, of packets that were read
@@ -122,7 +127,7 @@ class VideoReader:
     @property
     def errors(self) -> list[str]:
         """What demuxer and decoder said was wrong in the last range: each thing once, not more than some."""
-        return self._notes.texts
+        return [*self._notes.texts, *islice(self._gaps(), _MAX_GAPS)]
 
     @property
     def missing_pts(self) -> list[int]:
@@ -166,6 +171,16 @@ class VideoReader:
                 read = (frame for frame in all_frames if _is_within(_pts(frame), decode_start, decode_end))
                 yield from self._within(read, start_pts, end_pts)
                 return
+
+    def _gaps(self) -> Iterator[str]:
+        """Where packets were lost. Demuxers suspect it also where recordings were joined, without a gap."""
+        pts = np.sort(np.frombuffer(self.packet_pts, np.int64))
+        longest_pts = _LONGEST_FRAMES / (self._video.frame_rate * self._video.time_base)
+        for suspect in self._suspect_pts:
+            index = int(np.searchsorted(pts, suspect))
+            around = pts[max(0, index - _NEAR_FRAMES) : index + _NEAR_FRAMES + 1]
+            if len(around) > 1 and np.diff(around).max() > longest_pts:
+                yield f"reading: packets are lost at {float(suspect * self._video.time_base):.3f} s"
 
     def _repair(self) -> None:
         """Finds the times that the frames get, once; then the file is to be opened again."""
@@ -276,8 +291,8 @@ class VideoReader:
         return True
 
     def _note(self, packet: av.Packet[Any], wanted: _Range) -> None:
-        if packet.is_corrupt and (packet.pts is None or _is_within(packet.pts, *wanted)):
-            self._notes.add("reading: packets are damaged or lost")
+        if packet.is_corrupt and packet.pts is not None and _is_within(packet.pts, *wanted):
+            self._suspect_pts.append(packet.pts)
         if packet.is_discard or packet.pts is None or self._placement is not None:
             return
         if self._deinterlace == "field":

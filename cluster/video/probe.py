@@ -351,7 +351,7 @@ def _others_that_decode(file: BinaryIO, name: str, index: int) -> str:
 
 
 def _timecode(container: InputContainer, stream: Any) -> str:
-    """What is carried with the file's and the video's tags; FFmpeg copies it there from a track of its own."""
+    """What is carried with the tags of the file and the video; FFmpeg copies it there from its own track."""
     tags = {**container.metadata, **stream.metadata}
     return str({key.lower(): value for key, value in tags.items()}.get("timecode", ""))
 

@@ -47,7 +47,7 @@ def verify(path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult
             raise _unlike(path, f"copy of stream {wanted.source_index}", got, wanted)
         _check_offset(path, wanted, got, found.start_s - video_start_s)
     lost = sorted(joined.metadata_keys - found.metadata_keys)
-    return (f"metadata that the container does not keep: {', '.join(lost)}",) if lost else ()
+    return (f"metadata is dropped that the container does not keep: {', '.join(lost)}",) if lost else ()
 
 
 def _check_offset(path: Path, wanted: StreamDigest, got: StreamDigest, video_shift_s: float) -> None:

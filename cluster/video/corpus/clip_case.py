@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.video.corpus.case import Case, Expected
 from cluster.video.corpus.clips import Clip, Ticks
-from cluster.video.corpus.pictures import HUES
+from cluster.video.corpus.pictures import HUES, hues_as_ycbcr
 from cluster.video.corpus.writing import write_clip
 from cluster.video.pixels import pixel_format
 
@@ -40,14 +40,17 @@ def expected_of(clip: Clip) -> Expected:
         *("attachment" for _ in clip.attachments),
         *(f"cover {_codec(cover.encoder)}" for cover in clip.covers),
     ]
+    is_rounded = pixels.is_rgb and pixels.bit_depth == 8 and not pixels.has_alpha
+    hues = hues_as_ycbcr(clip.numbers[0]) if is_rounded else HUES
     return Expected(
         num_frames=len(clip.pts),
         numbers=clip.numbers,
-        hues=HUES if pixels.has_chroma else None,
+        hues=hues if pixels.has_chroma else None,
         alpha=pixels.has_alpha,
         times_s=clip.times_s,
         size=clip.size,
-        pixel_formats=(pixels.planar,),
+        pixel_formats=("yuv444p",) if is_rounded else (pixels.planar,),
+        told=("rgb",) if is_rounded else (),
         sample_aspect_ratio=clip.sample_aspect_ratio,
         streams=tuple(streams),
         num_chapters=len(clip.chapters),

@@ -94,9 +94,7 @@ CASES = (
     ),
     clip_case("codec_huffyuv.avi", "HuffYUV, as from captures of tapes", _in_avi("huffyuv", "yuv422p")),
     clip_case("codec_utvideo.avi", "Ut Video", _in_avi("utvideo", "yuv420p")),
-    clip_case(
-        "codec_qtrle.mov", "QuickTime Animation: RGB", _in_mov("qtrle", "rgb24"), pixel_formats=("gbrp",)
-    ),
+    clip_case("codec_qtrle.mov", "QuickTime Animation: RGB", _in_mov("qtrle", "rgb24")),
     clip_case(
         "codec_dnxhr.mov",
         "DNxHR HQX",

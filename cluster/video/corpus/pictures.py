@@ -37,6 +37,18 @@ def numbered_planes(number: int, pixels: PixelFormat, width: int, height: int) -
     return planes
 
 
+def hues_as_ycbcr(number: int) -> tuple[int, int]:
+    """Means of Cb and Cr, 8 bit, that BT.709 makes of an RGB picture with `number`, whose green shows it."""
+    green = float(_columns(number, (1, 20 * _NUM_COLUMNS), 8).mean())
+    blue, red = HUES
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    unit = 224 / 255
+    return (
+        round(128 + unit * (blue - luma) / (2 * (1 - 0.0722))),
+        round(128 + unit * (red - luma) / (2 * (1 - 0.2126))),
+    )
+
+
 def number_in(plane: Plane) -> int:
     """The number that a plane of `numbered_planes` shows."""
     means = [float(plane[:, _middle(index, plane.shape[1])].mean()) for index in range(_NUM_COLUMNS)]
