@@ -75,6 +75,14 @@ def _connect(request: WorkerRequest, address: str | None) -> None:
             got=_first_line(error),
             next_step="check the address, or leave it out to run on this machine",
         ) from error
+    except Exception as error:  # Ray raises just that where its processes do not come up in time
+        raise WorkerError(
+            "Ray could not be started",
+            where=address or "this machine",
+            got=_first_line(error),
+            next_step="see that the machine has memory and time to spare, and that RAY_TMPDIR or TMPDIR is "
+            "a short path with room; then run the same command again",
+        ) from error
 
 
 def _refuse_deaf_address(address: str) -> None:

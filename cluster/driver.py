@@ -164,7 +164,8 @@ class Driver:
 
     def _stills_tasks(self, plan: JobPlan, images: Sequence[Input], num_workers: int) -> list[StillsTask]:
         """The images in tasks of several, but as many tasks as keep all workers busy to the end."""
-        stills = [Still(image, self._survey.outputs.get(image.output_name)) for image in images]
+        there = self._survey.outputs if self._request.overwrite else {}
+        stills = [Still(image, there.get(image.output_name)) for image in images]
         for image in images:
             self._forget_lost_output(output_key(plan, image), image)
             self._ledger.tally.add_plan(num_segments=1, num_frames=1)
@@ -243,11 +244,11 @@ class Driver:
         file = _File(video, {s.key for s in video.segments} - committed, [])
         self._forget_lost_output(key, video.treatment.input)
         self._files[key] = file
-        self._ledger.tally.add_plan(len(video.segments), video.treatment.video.num_frames)
+        self._ledger.tally.add_plan(len(video.segments), video.treatment.num_frames)
         tasks = []
         for segment in video.segments:
             if segment.key in committed:
-                self._ledger.tally.add_committed(segment.num_frames)
+                self._ledger.tally.add_committed(video.treatment.frames_of(segment.num_frames))
             else:
                 tasks.append(self._segment_task(plan, video, segment))
         schedule.add_segments([task for task in tasks if not self._was_set_aside(task, file)])
@@ -287,7 +288,7 @@ class Driver:
         file = self._files.get(task.output_key)
         if file is None:  # the file failed while this segment was made
             return
-        self._ledger.tally.add_committed(task.segment.num_frames)
+        self._ledger.tally.add_committed(task.treatment.frames_of(task.segment.num_frames))
         file.seconds += sum(receipt.stage_seconds.values())
         file.waiting.discard(task.segment.key)
         self._join_if_ready(file, task.plan, schedule)
@@ -307,7 +308,7 @@ class Driver:
         segments = [s for s in file.video.segments if s.key in missing.segment_keys]
         file.waiting.update(segment.key for segment in segments)
         for segment in segments:
-            self._ledger.tally.reopen(segment.num_frames)
+            self._ledger.tally.reopen(file.video.treatment.frames_of(segment.num_frames))
         schedule.add_segments([self._segment_task(task.plan, file.video, s) for s in segments])
 
     def _finish(self, task: AssembleTask, receipt: OutputReceipt, schedule: Schedule) -> None:
@@ -331,13 +332,21 @@ class Driver:
     def _decide(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
         if task.output_key not in self._files and isinstance(task, SegmentTask | AssembleTask):
             return  # the file failed while this was tried
+        if isinstance(task, StillsTask):
+            self._manifest.end_stills(task.plan, task.attempt)
         if isinstance(task, StillsTask) and len(task.stills) > 1 and isinstance(error, WorkerError):
             self._part_stills(task, schedule)
             return
-        failure = FailureRecord.of(error, attempt=self._attempt(), worker=worker, time_s=time.time())
-        failures = [*self._failures.get(task.id, []), failure]
-        self._failures[task.id] = failures
-        decision = self._request.retry.decide(failures)
+        failure = FailureRecord.of(
+            error,
+            attempt=self._attempt(),
+            worker=worker,
+            time_s=time.time(),
+            output=inputs_of(task)[0].output_name,
+        )
+        decision = self._request.retry.decide([*self._failures.get(task.id, []), failure])
+        failure = replace(failure, decision=decision)
+        self._failures.setdefault(task.id, []).append(failure)
         _log.warning("task %s failed on %s, %s: %s", task.id, worker, decision.value, error)
         if not isinstance(error, StorageError):  # that is nothing against the task
             self._manifest.put_failure(task, failure)

@@ -17,6 +17,7 @@ from cluster.video.encoders import CodecName
 from sr_core.errors import SpecError
 
 STATE_FOLDER = ".framelift"
+_MAX_NAME_BYTES = 255
 ANIMATION_SUFFIXES = (".gif",)
 _OF_SEQUENCES: Container = "mkv"  # which holds what loses nothing
 
@@ -174,6 +175,7 @@ def _folder(source: Path, output: Path, names: _Names) -> InputSet:
             got=f"{len(objects)} other files",
             expected=f"names that end in {' '.join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))}",
         )
+    _refuse_long_names(inputs)
     _refuse_shared_outputs(inputs)
     _refuse_overwritten_sources(inputs, source, output)
     return InputSet(str(output), "report.json", inputs, ignored)
@@ -195,6 +197,19 @@ def _refuse_names(keys: Iterable[str]) -> None:
             got=", ".join(wrong[:3]),
             next_step="rename them",
         )
+
+
+def _refuse_long_names(inputs: Iterable[Input]) -> None:
+    for input_ in inputs:
+        name = PurePosixPath(input_.output_name).name
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            raise SpecError(
+                "an output's name would be longer than file systems allow",
+                where=input_.source.key,
+                got=f"{len(name.encode())} bytes",
+                expected=f"at most {_MAX_NAME_BYTES}",
+                next_step="rename the source",
+            )
 
 
 def _refuse_shared_outputs(inputs: Iterable[Input]) -> None:

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-_NTSC_TOLERANCE = Fraction(1, 200)
+_NTSC_TOLERANCE = Fraction(1, 4000)
 
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 Container = Literal["auto", "mp4", "mov", "mkv", "webm"]
@@ -94,7 +94,8 @@ class SequenceSettings:
             return None
         rate = Fraction(self.frame_rate)
         ntsc = Fraction(round(rate) * 1000, 1001)
-        return ntsc if abs(rate - ntsc) < _NTSC_TOLERANCE else rate
+        is_ntsc = "." in self.frame_rate and abs(rate / ntsc - 1) < _NTSC_TOLERANCE
+        return ntsc if is_ntsc else rate
 
 
 @dataclass(frozen=True, config=SETTINGS)

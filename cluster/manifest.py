@@ -141,10 +141,13 @@ class Manifest:
 
         Who finds it later knows that what stands under their names may be theirs, also without a receipt.
         """
-        name = f"plans/{plan.job.id}/stills/{attempt}.json"
-        self._write(name, _KEYS, tuple(output_keys))
+        self._write(f"plans/{plan.job.id}/stills/{attempt}.json", _KEYS, tuple(output_keys))
         yield
-        self._storage.delete(f"{_ROOT}/{name}")
+        self.end_stills(plan, attempt)
+
+    def end_stills(self, plan: JobPlan, attempt: str) -> None:
+        """Removes what an attempt wrote down of the images that it began."""
+        self._storage.delete(f"{_ROOT}/plans/{plan.job.id}/stills/{attempt}.json")
 
     def forget_begun_stills(self, survey: Survey) -> None:
         """Removes what is written down of images that were begun by workers that are gone."""

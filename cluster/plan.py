@@ -24,7 +24,7 @@ from cluster.video.codecs import (
 from cluster.video.containers import Container, carried_streams, container_of, output_name
 from cluster.video.info import ColorTags, DeinterlaceMode, SourceInfo, VideoInfo
 from cluster.video.pixels import pixel_format
-from cluster.video.tags import assume_color, dropped_side_data
+from cluster.video.tags import MATRICES, assume_color, dropped_side_data
 from cluster.video.timeline import Timeline
 from sr_core.errors import MediaError, SpecError
 
@@ -36,8 +36,7 @@ _BATCH_SIZES = {"cpu": 1, "cuda": 4}
 _DECODER_THREADS = 4
 _ENCODER_THREADS = 8
 _DEFAULT_SCALE = 2
-_RGB = 0  # ITU-T H.273 MatrixCoefficients: there is none, the planes are colours
-SUPPORTED_MATRICES = (1, 4, 5, 6, 7, 9)  # those that are linear in R'G'B'
+_MAX_OUTPUT_PX = 1 << 28  # of a frame, which is in memory as floats, several times
 _CONTEXT_FRAMES = 2  # that bwdif looks at on either side, and one to spare
 
 
@@ -269,8 +268,9 @@ def plan_video(
     if damage and plan.job.policies.strict:
         raise MediaError("the file is damaged, and the job is strict", where=input_.source.key, got=damage)
     asked = plan.job.policies.deinterlace
-    key, deinterlace = output_key(plan, input_), _deinterlace_mode(asked, video)
+    key, deinterlace = output_key(plan, input_), _deinterlace_mode(asked, video, input_)
     height, width = _output_size(plan.job, video, model_scale)
+    _refuse_too_large(height, width, input_.source.key)
     scale = model_scale or -(-height // video.height)
     shown = _as_shown(video, deinterlace)
     encode = _encode_settings(plan, input_, shown, color, container, (height, width))
@@ -326,18 +326,20 @@ def _refuse_unknown_samples(video: VideoInfo, color: ColorTags, where: str) -> N
             expected="YUV, RGB or grey of 8 to 16 bit, in integers",
             next_step="convert it first, for example with ffmpeg -pix_fmt yuv444p16le",
         )
-    if not pixels.is_rgb and pixels.has_chroma and color.matrix not in SUPPORTED_MATRICES:
+    if not pixels.is_rgb and pixels.has_chroma and color.matrix not in MATRICES:
         raise MediaError(
             "this colour matrix is not supported",
             where=where,
             got=f"MatrixCoefficients {color.matrix} of ITU-T H.273",
-            expected=f"one of {', '.join(map(str, SUPPORTED_MATRICES))}",
+            expected=f"one of {', '.join(map(str, MATRICES))}",
             next_step="convert it first, for example with ffmpeg -vf scale=out_color_matrix=bt709",
         )
 
 
-def _deinterlace_mode(asked: Deinterlace, video: VideoInfo) -> DeinterlaceMode:
+def _deinterlace_mode(asked: Deinterlace, video: VideoInfo, input_: Input) -> DeinterlaceMode:
     """Which frames of `video` are deinterlaced: `auto` goes by what they say of themselves."""
+    if input_.sequence is not None:
+        return "off"  # images are whole pictures
     if asked == "auto":
         return "flagged" if video.is_interlaced else "off"
     if asked == "field" and video.timestamp_problem:
@@ -378,6 +380,8 @@ def _footage_told(video: VideoInfo, asked: Deinterlace, mode: DeinterlaceMode) -
             told.append("deinterlaced as asked: bwdif makes a frame of each field, at twice the frame rate")
         case "off" if video.is_interlaced:
             told.append("it is interlaced and stays woven, as asked: both fields are upscaled as one picture")
+    if mode == "off" and asked in ("frame", "field"):
+        told.append("it is not deinterlaced: a sequence of images has no fields")
     if asked == "field" and mode == "frame":
         told.append("its fields do not become frames, because its timestamps are repaired")
     if video.has_repeat_flags:
@@ -407,6 +411,17 @@ def _output_size(job: Job, video: VideoInfo, model_scale: int | None) -> tuple[i
             next_step="leave this source out, or scale it down with another tool",
         )
     return job.height, 2 * round(Fraction(video.width * job.height, video.height * 2))
+
+
+def _refuse_too_large(height: int, width: int, where: str) -> None:
+    if height * width > _MAX_OUTPUT_PX:
+        raise SpecError(
+            "the output's frames would be larger than memory is for",
+            where=where,
+            got=f"{width}x{height}",
+            expected=f"at most {_MAX_OUTPUT_PX} pixels",
+            next_step="choose a smaller scale or height",
+        )
 
 
 def _scale_told(video: VideoInfo, height: int, width: int, scale: int) -> tuple[str, ...]:

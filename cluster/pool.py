@@ -26,7 +26,7 @@ from cluster.executor import (
     WorkerReady,
 )
 from cluster.plan import DeviceClass
-from cluster.tasks import Progress, Task, TaskResult, inputs_of
+from cluster.tasks import AssembleTask, Progress, Task, TaskResult, inputs_of
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ _CPUS_PER_WORKER = 4  # beyond that, threads of one worker wait for each other m
 _SMALLEST_SHARE = 0.01  # of a core, as Ray counts
 _SILENCE_S = 900.0
 _SLOWEST_DISK_BYTES_PER_S = 2e6  # planning and joining read a whole file without a word
+_SLOWEST_JOIN_PX_PER_S = 1e7  # a joiner writes and reads again up to some bytes for each
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -235,7 +236,7 @@ class WorkerPool:
             WorkerError: Workers die one after the other.
         """
         events = self._take_in(self._executor.wait(timeout_s))
-        events += self._take_in(list(self._hung()))
+        events += self._end_hung()
         self._top_up()
         return events
 
@@ -252,23 +253,30 @@ class WorkerPool:
         while len(self._starting) + len(self._tasks) < self._settings.num_workers:
             self._starting.add(self._executor.start_worker())
 
-    def _hung(self) -> Iterator[WorkerLost]:
-        """Ends the workers that were silent for too long."""
-        for worker, task in self._tasks.items():
-            if task is None or self._clock() - self._heard_s[worker] <= self._patience_s(task):
+    def _end_hung(self) -> list[PoolEvent]:
+        """Ends the workers that were silent for too long. That says nothing against the others."""
+        ended: list[PoolEvent] = []
+        for worker, task in list(self._tasks.items()):
+            silent_s = self._clock() - self._heard_s.get(worker, self._clock())
+            if task is None or silent_s <= self._patience_s(task):
                 continue
             self._executor.kill(worker)
             error = WorkerError(
                 "a worker was silent for too long over its task, and was ended",
                 where=inputs_of(task)[0].source.key,
-                got=f"nothing for {self._clock() - self._heard_s[worker]:.0f} s",
+                got=f"nothing for {silent_s:.0f} s",
                 next_step="if a frame can take that long, raise workers.silence_seconds",
             )
-            yield WorkerLost(worker, error)
+            self._forget(worker, error)
+            ended.append(Failed(task, worker, error))
+        return ended
 
     def _patience_s(self, task: Task) -> float:
         num_bytes = sum(input_.source.size_bytes for input_ in inputs_of(task))
-        return self._settings.silence_s + num_bytes / _SLOWEST_DISK_BYTES_PER_S
+        patience_s = self._settings.silence_s + num_bytes / _SLOWEST_DISK_BYTES_PER_S
+        if isinstance(task, AssembleTask):
+            patience_s += task.video.treatment.num_output_pixels / _SLOWEST_JOIN_PX_PER_S
+        return patience_s
 
     def _take_in(self, events: list[WorkerEvent]) -> list[PoolEvent]:
         return [event for found in events for event in self._take_in_one(found)]
@@ -285,6 +293,7 @@ class WorkerPool:
                 running = self._tasks[worker]
                 assert running is not None, "only workers at a task tell progress"
                 self._heard_s[worker] = self._clock()
+                self._num_losses_in_a_row = 0
                 yield Running(running, worker, progress)
             case TaskDone(worker, result):
                 self._num_losses_in_a_row = 0
@@ -305,10 +314,14 @@ class WorkerPool:
         self._count_loss(WorkerError("a worker of another device class", got=str(device_class)))
 
     def _lose(self, worker: str, error: WorkerError) -> Task | None:
+        task = self._forget(worker, error)
+        self._count_loss(error)
+        return task
+
+    def _forget(self, worker: str, error: WorkerError) -> Task | None:
         _log.warning("worker %s is lost: %s", worker, error)
         self._starting.discard(worker)
         self._gone.append(worker)
-        self._count_loss(error)
         self._heard_s.pop(worker, None)
         return self._tasks.pop(worker, None)
 

@@ -41,6 +41,8 @@ class FailureRecord:
         kind: Class name of the error, one of `ERROR_KINDS`.
         fields: What rebuilds the error.
         time_s: When it failed, in seconds since 1970.
+        output: Name of the output that it was for.
+        decision: What became of the task then.
     """
 
     attempt: str
@@ -48,11 +50,20 @@ class FailureRecord:
     kind: str
     fields: dict[str, str | bool]
     time_s: float
+    output: str = ""
+    decision: Decision = Decision.RETRY
 
     @classmethod
-    def of(cls, error: FrameliftError, *, attempt: str, worker: str, time_s: float) -> FailureRecord:
+    def of(
+        cls, error: FrameliftError, *, attempt: str, worker: str, time_s: float, output: str = ""
+    ) -> FailureRecord:
         """The record of `error`."""
-        return cls(attempt, worker, type(error).__name__, error.fields(), time_s)
+        return cls(attempt, worker, type(error).__name__, error.fields(), time_s, output)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task was given up then."""
+        return self.decision in (Decision.QUARANTINE, Decision.FAIL_INPUT)
 
     def error(self) -> FrameliftError:
         """The error that was recorded."""

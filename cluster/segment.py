@@ -27,6 +27,7 @@ from cluster.video.encode import EncodedPart, PartWriter
 from cluster.video.info import ColorTags, DeinterlaceMode
 from cluster.video.pixels import PixelFormat, pixel_format
 from cluster.video.sequence import SequenceReader
+from cluster.video.tags import MATRICES
 from cluster.video.verify import check_part
 from sr_core.color import ChromaLocation, ColorSpace, Matrix, PlaneFormat
 from sr_core.errors import MediaError, OutputError
@@ -38,15 +39,6 @@ Reader = VideoReader | SequenceReader
 OpenReader = Callable[[int, DeinterlaceMode], Reader]
 PtsRange = tuple[int | None, int | None]
 
-# H.273 MatrixCoefficients; 5 and 6 have the same numbers.
-_MATRICES = {
-    1: Matrix.BT709,
-    4: Matrix.FCC,
-    5: Matrix.BT601,
-    6: Matrix.BT601,
-    7: Matrix.SMPTE240M,
-    9: Matrix.BT2020NC,
-}
 _QUEUE_FRAMES = 3
 _QUEUE_BYTES = 512 << 20  # frames of 8K are few
 _PROGRESS_S = 1.0
@@ -156,15 +148,17 @@ def upscale_segment(
     """
     path = storage.scratch_dir() / f"{task.attempt}.{task.treatment.encode.part_container}"
     num_threads, deinterlace = task.plan.fixed.decoder_threads, task.treatment.deinterlace
-    context = None if deinterlace == "off" else task.segment.context
     try:
-        made = yield from _make(task, open_reader(num_threads, deinterlace), context, upscaler, path)
-        if made.stopped_at_interlaced:
-            deinterlace, context = "flagged", task.segment.context
+        while True:
+            context = None if deinterlace == "off" else task.segment.context
             made = yield from _make(task, open_reader(num_threads, deinterlace), context, upscaler, path)
-        if made.is_damaged and num_threads > 1:
-            # What a decoder makes of damage depends on its threads, but for one.
-            made = yield from _make(task, open_reader(1, deinterlace), context, upscaler, path)
+            if made.stopped_at_interlaced:
+                deinterlace = "flagged"
+            elif made.is_damaged and num_threads > 1:
+                # What a decoder makes of damage depends on its threads, but for one.
+                num_threads, deinterlace = 1, task.treatment.deinterlace
+            else:
+                break
         made.told = () if deinterlace == task.treatment.deinterlace else (_INTERLACED_IN_PLACES,)
         _refuse_damage(task, made)
         _check(task, made, path)
@@ -258,7 +252,7 @@ def _plane_format(pixels: PixelFormat) -> PlaneFormat:
 def _color_space(pixels: PixelFormat, color: ColorTags) -> ColorSpace:
     location = ChromaLocation(color.chroma_location or "left")
     # Of RGB and grey the matrix says nothing, whatever stands there.
-    return ColorSpace(_MATRICES.get(color.matrix, Matrix.BT709), bool(color.full_range), location)
+    return ColorSpace(Matrix(MATRICES.get(color.matrix, "bt709")), bool(color.full_range), location)
 
 
 def _refuse_damage(task: SegmentTask, made: _Made) -> None:
@@ -300,7 +294,8 @@ def _commit(
     """Stores the part, then the receipt that makes it count."""
     manifest, input_ = Manifest(storage), task.treatment.input
     video, encode = task.treatment.video, task.treatment.encode
-    refuse_changed(input_, open_storage(input_.source.store_url))
+    if input_.sequence is None:  # whose many images are looked at once, when the output is published
+        refuse_changed(input_, open_storage(input_.source.store_url))
     if made.part is None:
         path.touch()  # an empty part stands for a segment of which nothing decodes
     size_bytes, sha256 = path.stat().st_size, _sha256(path)

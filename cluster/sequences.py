@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 
@@ -56,7 +57,20 @@ def find_sequences(
         sequences.append(
             Input(_source_of(sequence, infos, store_url), _output_name(sequence, container), sequence)
         )
-    return sequences, rest
+    return _with_own_names(sequences), rest
+
+
+def _with_own_names(sequences: list[Input]) -> list[Input]:
+    """The sequences, with their range in the output's name where two would have the same."""
+    counts = Counter(each.output_name for each in sequences)
+    return [_with_range(each) if counts[each.output_name] > 1 else each for each in sequences]
+
+
+def _with_range(input_: Input) -> Input:
+    assert input_.sequence is not None
+    first, last, width = input_.sequence.numbers[0], input_.sequence.numbers[-1], input_.sequence.num_digits
+    stem, dot, suffix = input_.output_name.rpartition(".")
+    return replace(input_, output_name=f"{stem}_{first:0{width}}-{last:0{width}}{dot}{suffix}")
 
 
 def refuse_empty(source: SourceRef) -> None:

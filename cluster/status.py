@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from cluster.manifest import Manifest, Survey
 from cluster.plan import VideoPlan
 from cluster.report import Snapshot
-from cluster.retry import RetryPolicy
 from cluster.storage import Storage
 from cluster.tasks import OutputReceipt
 
@@ -55,9 +54,21 @@ def read_status(storage: Storage) -> JobStatus:
         return JobStatus(None, ())
     job_id, survey = snapshots[-1].job_id, manifest.survey(())
     receipts = (manifest.output(key) for key in survey.finished)
-    ended = [_of_receipt(r) for r in receipts if r and r.job_id == job_id and storage.head(r.output)]
-    begun = [_of_plan(video, manifest, survey) for video in manifest.videos(job_id)]
-    return JobStatus(snapshots[-1], tuple(sorted([*ended, *begun], key=lambda file: file.name)))
+    files = [_of_plan(video, manifest, survey) for video in manifest.videos(job_id)]
+    files += [_of_receipt(r) for r in receipts if r and r.job_id == job_id and storage.head(r.output)]
+    known = {file.name for file in files}
+    files += [file for file in _failed(manifest, survey, snapshots[-1].run_id) if file.name not in known]
+    return JobStatus(snapshots[-1], tuple(sorted(files, key=lambda file: file.name)))
+
+
+def _failed(manifest: Manifest, survey: Survey, run_id: str) -> Iterator[FileStatus]:
+    """Outputs of the last run that failed before anything of them was planned, and images."""
+    for task_id, attempts in survey.failures.items():
+        if not task_id.endswith(("-probe", "-stills")) or not any(run_id in each for each in attempts):
+            continue
+        last = manifest.failures(task_id, attempts)[-1]
+        if last.is_final:
+            yield FileStatus(last.output, "failed", str(last.error()))
 
 
 def _of_receipt(receipt: OutputReceipt) -> FileStatus:
@@ -81,8 +92,10 @@ def _of_plan(video: VideoPlan, manifest: Manifest, survey: Survey) -> FileStatus
         reason=reason,
         num_segments=len(video.segments),
         num_segments_done=len(committed),
-        num_frames=video.treatment.video.num_frames,
-        num_frames_done=sum(segment.num_frames for segment in video.segments if segment.key in committed),
+        num_frames=video.treatment.num_frames,
+        num_frames_done=video.treatment.frames_of(
+            sum(segment.num_frames for segment in video.segments if segment.key in committed)
+        ),
     )
 
 
@@ -91,5 +104,5 @@ def _set_aside(video: VideoPlan, manifest: Manifest, survey: Survey) -> Iterator
     for segment in video.segments:
         attempts = survey.failures.get(segment.key, [])
         failures = manifest.failures(segment.key, attempts)
-        if RetryPolicy().is_quarantined(failures):
+        if failures and failures[-1].is_final:
             yield str(failures[-1].error())

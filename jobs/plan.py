@@ -59,7 +59,7 @@ class PlannedFile:
             state="waiting",
             source_video=f"{video.codec} {video.width}x{video.height} {video.pixel_format} {rate}",
             output_video=f"{encode.codec} {encode.width}x{encode.height} {encode.pixel_format}",
-            num_frames=video.num_frames,
+            num_frames=treatment.num_frames,
             num_segments=len(plan.segments),
             duration_s=float(video.duration_s),
             told=(*treatment.told, *((treatment.damage,) if treatment.damage else ())),

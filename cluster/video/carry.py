@@ -18,10 +18,12 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from cluster.video import spool
-from cluster.video.containers import Container, SoundEncoder, sound_encoder
+from cluster.video.clock import with_signs
+from cluster.video.containers import Container, SoundEncoder, language_in, sound_encoder
 from cluster.video.field_pairs import whole_frames
+from cluster.video.frame_times import FrameTimes
 from cluster.video.info import VideoInfo
-from cluster.video.repair import FrameTimes, Repair
+from cluster.video.repair import Repair
 from cluster.video.sound import SoundConverter
 from cluster.video.source import ErrorNotes, codec_name, only, read_packets
 
@@ -222,7 +224,7 @@ class Carried:
 
     def _as_it_is(self, source: InputContainer) -> Iterator[av.Packet[Any]]:
         only(source, [*self._covers, *self.tracks])
-        return read_packets(source, [*self._covers, *self.tracks], self.notes)
+        return self._packets_of(source, [*self._covers, *self.tracks])
 
     def _repaired(self, source: InputContainer, video: VideoInfo) -> Iterator[av.Packet[Any]]:
         """The packets that are carried, on the clock that the video was put on; tells what was done."""
@@ -233,7 +235,7 @@ class Carried:
         others: deque[av.Packet[Any]] = deque()
 
         def of_video() -> Iterator[av.Packet[Any]]:
-            for packet in repair.repaired(read_packets(source, tuple(source.streams), self.notes)):
+            for packet in repair.repaired(self._packets_of(source, tuple(source.streams))):
                 if packet.stream.index == video.stream_index:
                     yield packet
                 elif packet.stream.index in wanted:
@@ -246,6 +248,10 @@ class Carried:
         yield from others
         times.finish()
         self.repaired = (*repair.notes, *times.notes)
+
+    def _packets_of(self, source: InputContainer, streams: Sequence[Any]) -> Iterator[av.Packet[Any]]:
+        """All packets of `streams`."""
+        return with_signs(read_packets(source, streams, self.notes), source, self.notes)
 
     def _read(self, packets: Iterator[av.Packet[Any]]) -> None:
         """Keeps the covers, puts the tracks' packets on the spool, and makes the tracks' digests."""
@@ -301,12 +307,22 @@ def carried_metadata(metadata: Mapping[str, str], container: Container) -> dict[
     return kept
 
 
+def stream_metadata(stream: Any, container: Container) -> dict[str, str]:
+    """As `carried_metadata`, of a stream, whose language is spelled as `container` keeps it."""
+    kept = carried_metadata(stream.metadata, container)
+    for key in [key for key in kept if key.lower() == "language"]:
+        kept[key] = language_in(container, kept[key])
+        if not kept[key]:
+            del kept[key]
+    return kept
+
+
 def _copy_of(output: OutputContainer, stream: Any, container: Container, template: Any) -> Any:
     """The counterpart of `stream`, for packets as `template` describes them."""
     target = output.add_stream_from_template(template, opaque=True)
     target.time_base = template.time_base
     target.disposition = stream.disposition
-    target.metadata.update(carried_metadata(stream.metadata, container))
+    target.metadata.update(stream_metadata(stream, container))
     if stream.type == "video":
         if stream.average_rate:
             target.codec_context.framerate = stream.average_rate

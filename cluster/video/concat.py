@@ -14,9 +14,9 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 
-from cluster.video.carry import Carried, StreamDigest, carried_metadata
+from cluster.video.carry import Carried, StreamDigest, carried_metadata, stream_metadata
 from cluster.video.codecs import EncodeSettings
-from cluster.video.containers import MUXERS, Container, muxer_options
+from cluster.video.containers import INT32_MAX, MUXERS, Container, muxer_options, track_timescale
 from cluster.video.encode import set_color
 from cluster.video.info import VideoInfo
 from cluster.video.source import open_source, reason, write_error
@@ -26,9 +26,6 @@ from sr_core.errors import MediaError, OutputError
 # With the index in front a player can start before it has the whole file. Moving it there takes another pass
 # over the file and twice the index's size in memory, which a film of many hours does not get.
 _MANY_PACKETS = 1_000_000
-
-_LEAST_TRACK_TIMESCALE = 10_000  # the muxer of MP4 doubles a clock until it has so many ticks a second
-_INT32_MAX = (1 << 31) - 1
 
 _Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 
@@ -249,7 +246,7 @@ def _add_video(output: OutputContainer, parts: _Parts, source_stream: Any, setti
     stream = parts.add_stream(output)
     stream.time_base = encode.time_base
     stream.disposition = source_stream.disposition
-    stream.metadata.update(carried_metadata(source_stream.metadata, settings.container))
+    stream.metadata.update(stream_metadata(source_stream, settings.container))
     if encode.codec == "vp9" and encode.pixel_format.startswith("yuva"):
         stream.metadata["alpha_mode"] = "1"  # players look for alpha only where this stands
     if settings.video.display_matrix is not None:
@@ -303,12 +300,10 @@ def _holdable(packets: _Packets, container: Container, name: str) -> _Packets:
 
 def _most_ticks(packet: av.Packet[Any]) -> int:
     """How far apart a track of MP4 can have packets: 31 bits of the clock that the muxer gives it."""
-    timescale = packet.time_base.denominator
-    while timescale < _LEAST_TRACK_TIMESCALE:
-        timescale *= 2
+    timescale = track_timescale(packet.time_base)
     if packet.stream.type == "audio":
         timescale = max(timescale, packet.stream.codec_context.sample_rate)
-    return int(Fraction(_INT32_MAX, timescale) / packet.time_base)
+    return int(Fraction(INT32_MAX, timescale) / packet.time_base)
 
 
 def _seconds(packet: av.Packet[Any]) -> float:

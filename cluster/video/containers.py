@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from cluster.video.info import SourceInfo, StreamInfo
+from cluster.video.languages import is_same_language, iso_code, quicktime_name
 from sr_core.errors import SpecError
 
 Container = Literal["mp4", "mov", "mkv", "webm"]
@@ -86,7 +88,10 @@ _COVERS: dict[Container, set[str]] = {
 
 
 _LEAST_TRACK_TIMESCALE = 10_000  # the muxer doubles a clock until it has so many ticks a second
-_INT32_MAX = (1 << 31) - 1
+_MANY_OR_REGION = re.compile(r"[,-]")  # "eng,deu" in transport streams, "deu-AT" in Matroska
+_ISO_639_2 = re.compile(r"[a-z]{3}")
+
+INT32_MAX = (1 << 31) - 1  # the most ticks that the muxer of mp4 and mov lets a packet last
 
 
 def output_name(relative_path: str, container: Container | Literal["auto"]) -> str:
@@ -134,14 +139,17 @@ def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, 
     told: list[str] = []
     chapter_track = _chapter_track(info)
     for stream in info.streams:
-        if stream.index in (info.video.stream_index, chapter_track):
+        if stream.index == info.video.stream_index:
+            told += _of_language(stream, container)
+            continue
+        if stream.index == chapter_track:
             continue
         if can_hold(container, stream):
             carried.append(stream.index)
             told += _of_carried(info, stream, container)
         elif stream.kind == "audio" and sound_encoder(container, stream.codec) is not None:
             carried.append(stream.index)
-            told.append(_of_coded_anew(stream, container))
+            told += [_of_coded_anew(stream, container), *_of_language(stream, container)]
         else:
             told.append(f"{_described(stream)} is dropped: {_why_not(stream, container)}")
     return tuple(carried), tuple(told)
@@ -155,11 +163,16 @@ def muxer_options(container: Container, time_base: Fraction) -> dict[str, str]:
     options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
     if container in ("mp4", "mov"):
         # The clock of edit lists: with FFmpeg's own of 1 ms, streams that do not start at 0 would move.
-        scale = time_base.denominator
-        while scale < _LEAST_TRACK_TIMESCALE:
-            scale *= 2
-        options["movie_timescale"] = str(min(scale, _INT32_MAX))
+        options["movie_timescale"] = str(min(track_timescale(time_base), INT32_MAX))
     return options
+
+
+def track_timescale(time_base: Fraction) -> int:
+    """Ticks a second of the clock that the muxer of mp4 and mov gives to a track in `time_base`."""
+    timescale = time_base.denominator
+    while timescale < _LEAST_TRACK_TIMESCALE:
+        timescale *= 2
+    return timescale
 
 
 def can_hold(container: Container, stream: StreamInfo) -> bool:
@@ -177,6 +190,19 @@ def can_hold(container: Container, stream: StreamInfo) -> bool:
             return container == "mkv"
         case "data":
             return False
+
+
+def language_in(container: Container, language: str) -> str:
+    """How the streams of an output say that they are in `language`; empty where the container has no code.
+
+    Matroska takes whatever there is, mp4 one code of ISO 639-2, mov one for which QuickTime has a number.
+    """
+    if container in ("mkv", "webm"):
+        return iso_code(language)
+    code = _MANY_OR_REGION.split(iso_code(language).lower())[0]
+    if container == "mov":
+        return quicktime_name(code) or ""
+    return code if _ISO_639_2.fullmatch(code) else ""
 
 
 def sound_encoder(container: Container, codec: str) -> SoundEncoder | None:
@@ -202,7 +228,15 @@ def _of_carried(info: SourceInfo, stream: StreamInfo, container: Container) -> l
         )
     if "mpegts" in info.format_name and stream.kind == "video":
         told.append(f"{_described(stream)} has its start codes rewritten, as {container} asks")
-    return told
+    return told + _of_language(stream, container)
+
+
+def _of_language(stream: StreamInfo, container: Container) -> list[str]:
+    written = language_in(container, stream.language)
+    if is_same_language(iso_code(written), stream.language):
+        return []
+    becomes = f"is told to be in {written}" if written else "loses its language"
+    return [f"{_described(stream)} {becomes}, as {container} has no code for what it is in"]
 
 
 def _of_coded_anew(stream: StreamInfo, container: Container) -> str:

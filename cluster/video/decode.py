@@ -19,10 +19,12 @@ from av.video.frame import VideoFrame
 
 from cluster.video.deinterlace import Picture, pictures
 from cluster.video.field_pairs import whole_frames
+from cluster.video.frame_times import FrameTimes
 from cluster.video.info import DeinterlaceMode, VideoInfo
 from cluster.video.pixels import PixelFormat, pixel_format, without_full_range
+from cluster.video.placement import Placement
 from cluster.video.planes import Plane, planes_of
-from cluster.video.repair import FrameTimes, Placement, repaired_times
+from cluster.video.repair import repaired_times
 from cluster.video.source import ErrorNotes, check_size, new_decoder, only, open_source, read_packets, reason
 from sr_core.errors import MediaError
 

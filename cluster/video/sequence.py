@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 
 from cluster.video.decode import DecodedFrame
 from cluster.video.info import ColorTags, SourceInfo, StreamInfo, VideoInfo
@@ -34,7 +35,6 @@ _MAGIC = {
 # Light is linear in OpenEXR; networks and codecs expect codes that are spaced as eyes see.
 _OPTIONS = {"exr": {"apply_trc": "iec61966_2_1"}}
 _SRGB_TRANSFER = 13  # ITU-T H.273
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 # What float samples become, whose codes are 0 to 65535 for 0 to 1.
 _OF_FLOAT = {
     "gbrpf32le": "gbrp16le",
@@ -188,10 +188,11 @@ def _planes(frame: VideoFrame, pixels: PixelFormat) -> tuple[Plane, ...]:
 
 
 def _color(frame: VideoFrame, pixels: PixelFormat, codec: str) -> ColorTags:
-    is_full = without_full_range(frame.format.name)[1] or frame.color_range == _FULL_RANGE
+    is_full = without_full_range(frame.format.name)[1] or frame.color_range == ColorRange.JPEG
     return ColorTags(
         primaries=int(frame.color_primaries) or 2,
         transfer=_SRGB_TRANSFER if codec == "exr" else int(frame.color_trc) or 2,
         matrix=int(frame.colorspace) if not pixels.is_rgb and frame.colorspace else 2,
         full_range=True if is_full or pixels.is_rgb or not pixels.has_chroma else None,
+        chroma_location="center" if codec == "mjpeg" and pixels.is_subsampled else None,  # as JFIF has it
     )

@@ -29,17 +29,14 @@ _LAYOUTS: dict[SoundEncoder, tuple[str, ...]] = {
     "alac": ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1(back)", "7.1(wide)"),
     "libopus": ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"),
 }
-# For samples of 16 bits at most, and for all others, of which the first two keep 24 bits.
-_FORMATS: dict[SoundEncoder, tuple[str, str]] = {
-    "flac": ("s16", "s32"),
-    "alac": ("s16p", "s32p"),
-    "libopus": ("flt", "flt"),
-}
+# Samples lie packed until the encoder takes them: PyAV (18.1) reads behind the planes of frames with eight.
+_DTYPES: dict[str, type[np.generic]] = {"s16": np.int16, "s32": np.int32, "flt": np.float32}
 _OPUS_RATE = 48_000
 _FLAC_ANY_RATE = 65_535  # RFC 9639, 9.1.2: Hz up to here, and tens of Hz up to the next
 _FLAC_MAX_RATE = 655_350
 _FLAC_USUAL_RATE = 192_000
-# Twice what listening tests call transparent, as the sound was mostly coded with loss before.
+# For each channel, and once more: for stereo half more than the most that RFC 6716, 2.1.1, names for music,
+# as what is coded twice loses twice.
 _OPUS_BIT_RATE = 64_000
 
 
@@ -50,10 +47,12 @@ class _Run:
     Attributes:
         form: Its frames' sample format, channel layout and sample rate.
         start_s: Of its first sample, on the source's clock.
+        packer: To the format of `resampler` and no further, for channels without names.
     """
 
     form: tuple[str, str, int]
     start_s: Fraction
+    packer: av.AudioResampler
     resampler: av.AudioResampler
     num_samples: int = 0
 
@@ -108,11 +107,13 @@ class SoundConverter:
             yield from self._take_packets()
 
     def _converted(self, packet: av.Packet[Any] | None) -> Iterator[av.Packet[Any]]:
+        if packet is not None and packet.pts is None:
+            packet.pts = packet.dts  # decoders of sound reorder nothing
         try:
             for frame in self._stream.codec_context.decode(packet):
                 self._add_frame(frame)
         except (av.FFmpegError, ValueError) as error:  # PyAV raises both for what it cannot convert
-            self._note(f"sound that cannot be decoded is left out ({reason(error)})")
+            self._note(f"sound that does not decode is left out ({reason(error)})")
             self._is_damaged = True
         yield from self._take_packets()
 
@@ -131,10 +132,10 @@ class SoundConverter:
         is_apart = self._is_apart(time_s)
         if self._run is None or is_apart or form != self._run.form:
             self._start_run(form, time_s, is_apart)
-        self._is_damaged = False
+        self._is_damaged = self._is_damaged and time_s is None
         assert self._run is not None
         self._run.num_samples += frame.samples
-        self._write(_named(frame, self._encoder))
+        self._write(self._named(frame) if _is_unnamed(frame.layout) else frame)
 
     def _is_apart(self, time_s: Fraction | None) -> bool:
         """Whether a frame at `time_s` does not follow the one before at once."""
@@ -154,9 +155,21 @@ class SoundConverter:
         elif before is not None and before.end_s - time_s > _MAX_OVERLAP_S:
             self._shift_s += before.end_s - time_s
             self._note("its times go back, and its sound goes on where it was")
+        if before is None and time_s < 0:
+            self._note("its sound before the start of the film is left out")
         if before is None or is_apart:
             writer.go_to(round((time_s + self._shift_s) * writer.rate))
-        self._run = _Run(form, time_s, av.AudioResampler(writer.format, writer.layout, writer.rate))
+        packer = av.AudioResampler(writer.format, form[1], form[2])
+        resampler = av.AudioResampler(writer.format, writer.layout, writer.rate)
+        self._run = _Run(form, time_s, packer, resampler)
+
+    def _named(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """`frame` with names for its channels, less those that the encoder has no room for."""
+        assert self._run is not None
+        assert self._writer is not None
+        layout = nearest_layout(self._encoder, frame.layout)
+        samples = _rows(self._run.packer.resample(frame)[0])[:, : av.AudioLayout(layout).nb_channels]
+        return _frame_of(samples, self._writer.format, layout, frame.sample_rate)
 
     def _write(self, frame: av.AudioFrame | None) -> None:
         """Hands `frame` to the encoder, or what its resampler still has."""
@@ -169,12 +182,13 @@ class SoundConverter:
     def _new_writer(self, frame: av.AudioFrame) -> _Writer:
         rate = _nearest_rate(self._encoder, frame.sample_rate)
         layout = nearest_layout(self._encoder, frame.layout)
-        sample_format = _FORMATS[self._encoder][frame.format.bytes > 2]
+        lossless_format = "s16" if frame.format.bytes <= 2 else "s32"  # of which the encoders keep 24 bits
+        sample_format = "flt" if self._encoder == "libopus" else lossless_format
         writer = _Writer(self._encoder, sample_format, layout, rate)
-        if rate != frame.sample_rate:
+        if rate != frame.sample_rate and self._encoder != "libopus":  # which has one rate for all
             self._note(f"its sound of {frame.sample_rate} Hz has {rate} Hz in the output")
         if not _is_unnamed(frame.layout) and layout != frame.layout.name:
-            self._note(f"its channels ({frame.layout.name}) are mixed to {layout}")
+            self._note(f"its channels ({frame.layout.name}) become {layout}")
         elif frame.layout.nb_channels > writer.num_channels:
             self._note(f"of its {frame.layout.nb_channels} channels the first {writer.num_channels} are kept")
         return writer
@@ -198,7 +212,8 @@ class _Writer:
         self._holder = av.open(io.BytesIO(), "w", format="null")  # streams live in containers alone
         self.stream: Any = self._holder.add_stream(encoder, rate=rate, layout=layout)
         self._context: AudioCodecContext = self.stream.codec_context
-        self._context.format = sample_format
+        is_planar = encoder == "alac"
+        self._context.format = sample_format + "p" * is_planar
         self._context.time_base = Fraction(1, rate)
         self._context.thread_count = 1
         self._context.flags |= Flags.bitexact
@@ -212,7 +227,7 @@ class _Writer:
         self._position: int | None = None  # tick of the next sample to be written
         self._num_to_skip = 0
         self._starts: list[int] = []  # ticks of the frames whose packets did not come yet
-        self._last_end = 0  # tick; where a packet goes that the encoder held back behind the last frame
+        self._next_start = 0  # tick of a packet behind the last frame's, of what the encoder held back
         self._has_begun = False
         self._packets: list[av.Packet[Any]] = []
         self.has_packets = False
@@ -245,8 +260,7 @@ class _Writer:
         num_skipped = min(self._num_to_skip, frame.samples)
         self._num_to_skip -= num_skipped
         if num_skipped:
-            samples = _by_channel(frame)[:, num_skipped:]
-            frame = _frame_of(samples, self.format, self.layout, self.rate)
+            frame = _frame_of(_rows(frame)[num_skipped:], self.format, self.layout, self.rate)
         if not frame.samples:
             return
         frame.pts, frame.time_base = None, Fraction(1, self.rate)
@@ -271,8 +285,7 @@ class _Writer:
 
     def _write_silence(self, num_samples: int) -> None:
         if num_samples:
-            dtype = {"s16": np.int16, "s32": np.int32, "flt": np.float32}[self.format.removesuffix("p")]
-            silence = np.zeros((self.num_channels, num_samples), dtype)
+            silence = np.zeros((num_samples, self.num_channels), _DTYPES[self.format])
             self.write(_frame_of(silence, self.format, self.layout, self.rate))
 
     def _encode(self, num_samples: int) -> None:
@@ -282,14 +295,14 @@ class _Writer:
         assert frame is not None
         frame.pts, frame.time_base = start, Fraction(1, self.rate)
         self._starts.append(start)
-        self._last_end = start + num_samples
+        self._next_start = start + self._context.frame_size
         self._keep(self._context.encode(frame))
 
     def _keep(self, packets: list[av.Packet[Any]]) -> None:
         """Keeps the packets with data, each at the time of its frame: encoders forget gaps."""
         for packet in packets:
             if packet.size:
-                start = self._starts.pop(0) if self._starts else self._last_end
+                start = self._starts.pop(0) if self._starts else self._next_start
                 packet.pts = packet.dts = start - self._delay
                 packet.time_base = Fraction(1, self.rate)
                 self._packets.append(packet)
@@ -297,27 +310,29 @@ class _Writer:
 
 
 def nearest_layout(encoder: SoundEncoder, layout: av.AudioLayout) -> str:
-    """The channels that sound in `layout` gets: its own, else the fewest with all of these among them.
+    """The channels that sound in `layout` gets: its own, else those with most of them and the fewest more.
 
-    Where there are none either, as many as it has, or as many as there can be. Channels without names are
-    taken for the usual ones.
+    Channels without names get the usual ones.
     """
     known = _LAYOUTS[encoder]
     if layout.name in known:
         return layout.name
-    sizes = {name: av.AudioLayout(name).nb_channels for name in known}
-    names = set() if _is_unnamed(layout) else _channels(layout)
-    if names:
-        holding = [name for name in known if names <= _channels(av.AudioLayout(name))]
-        if holding:
-            return holding[0]
-    return next((name for name in known if sizes[name] >= layout.nb_channels), known[-1])
+    if _is_unnamed(layout):
+        sizes = (av.AudioLayout(name).nb_channels for name in known)
+        return next(
+            (name for name, size in zip(known, sizes, strict=True) if size == layout.nb_channels), known[-1]
+        )
+    names = _channels(layout)
+    others = {name: _channels(av.AudioLayout(name)) for name in known}
+    return min(known, key=lambda name: (len(names - others[name]), len(others[name] - names)))
 
 
 def _channels(layout: av.AudioLayout) -> set[str]:
     """Their names; where a layout has none behind the listener, those beside count as such."""
     names = {channel.name for channel in layout.channels}
-    return names if {"BL", "BR"} & names else {{"SL": "BL", "SR": "BR"}.get(name, name) for name in names}
+    behind = {} if {"BL", "BR"} & names else {"SL": "BL", "SR": "BR"}
+    usual = {"DL": "FL", "DR": "FR", **behind}  # a stereo downmix
+    return {usual.get(name, name) for name in names}
 
 
 def _is_unnamed(layout: av.AudioLayout) -> bool:
@@ -333,27 +348,13 @@ def _nearest_rate(encoder: SoundEncoder, rate: int) -> int:
     return rate if encoder == "alac" or is_known else _FLAC_USUAL_RATE
 
 
-def _named(frame: av.AudioFrame, encoder: SoundEncoder) -> av.AudioFrame:
-    """`frame` with names for its channels, without which they cannot be mixed."""
-    if not _is_unnamed(frame.layout):
-        return frame
-    layout = nearest_layout(encoder, frame.layout)
-    samples = _by_channel(frame)[: av.AudioLayout(layout).nb_channels]
-    return _frame_of(samples, frame.format.name, layout, frame.sample_rate)
+def _rows(frame: av.AudioFrame) -> np.ndarray[Any, Any]:
+    """The samples of a packed `frame`, of shape (samples, channels)."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
 
 
-def _by_channel(frame: av.AudioFrame) -> np.ndarray[Any, Any]:
-    """Of shape (channels, samples)."""
-    samples = frame.to_ndarray()
-    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
-
-
-def _frame_of(
-    samples: np.ndarray[Any, Any], sample_format: str, layout: str, sample_rate: int
-) -> av.AudioFrame:
-    """A frame of samples of shape (channels, samples)."""
-    is_planar = sample_format.endswith("p")
-    stored = samples if is_planar else samples.T.reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stored), sample_format, layout)
+def _frame_of(rows: np.ndarray[Any, Any], sample_format: str, layout: str, sample_rate: int) -> av.AudioFrame:
+    """A packed frame of samples of shape (samples, channels)."""
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(rows).reshape(1, -1), sample_format, layout)
     frame.sample_rate = sample_rate
     return frame

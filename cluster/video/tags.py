@@ -10,6 +10,10 @@ from cluster.video.pixels import pixel_format
 RGB = 0  # ITU-T H.273 MatrixCoefficients: there is no matrix, planes are red, green and blue
 
 
+# ITU-T H.273 MatrixCoefficients that are linear in R'G'B', by the engine's names; 5 and 6 are the same.
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020nc"}
+
+
 @dataclass(frozen=True)
 class _Standard:
     name: str

@@ -9,6 +9,7 @@ import pytest
 from cluster.job import VideoSettings
 from cluster.manifest import Manifest
 from cluster.plan import SourceRef
+from cluster.status import read_status
 from cluster.tasks import AssembleTask, ProbeTask, SegmentTask, Still, StillsTask, Task
 from sr_core.errors import (
     FrameliftError,
@@ -354,3 +355,48 @@ def test_images_survive_a_death_at_any_change_of_the_store(world: World, moment:
         assert "failed" not in states(world)
     assert world.outputs() == undisturbed
     assert [info.key for info in world.output.list(".framelift/plans/") if "/stills/" in info.key] == []
+
+
+def test_a_file_that_somebody_puts_under_an_images_name_is_left_alone(world: World) -> None:
+    """Also where an earlier run was lost while it was at that image."""
+    world.names = PICTURES[:1]
+
+    def die(still: Still) -> None:
+        raise Killed
+
+    world.fail_image = die
+    with pytest.raises(Killed):
+        world.run()
+    world.output.put(PICTURES[0], b"mine")
+    world.fail_image = lambda still: None
+    assert states(world) == ["failed"]
+    assert world.output.get(PICTURES[0]) == b"mine"
+    assert states(world, overwrite=True) == ["done"]
+
+
+def test_nothing_is_left_written_down_of_images_that_are_through(world: World) -> None:
+    world.names = PICTURES
+    fails(world, WorkerError("gone"), times=2, kind=StillsTask)
+    assert set(states(world)) == {"done"}
+    assert [info.key for info in world.output.list(".framelift/plans/") if "/stills/" in info.key] == []
+
+
+def test_status_tells_of_images_and_videos_that_failed_before_they_were_begun(world: World) -> None:
+    world.names = ("a.mp4", *PICTURES[:2])
+
+    def fail(task: Task) -> None:
+        if isinstance(task, ProbeTask):
+            raise MediaError("it is a text")
+
+    def fail_image(still: Still) -> None:
+        if still.input.source.key == PICTURES[1]:
+            raise MediaError("it is no image")
+
+    world.fail, world.fail_image = fail, fail_image
+    world.run()
+    files = {file.name: (file.state, file.reason) for file in read_status(world.output).files}
+    assert files == {
+        "a.mp4": ("failed", "it is a text"),
+        PICTURES[0]: ("done", ""),
+        PICTURES[1]: ("failed", "it is no image"),
+    }

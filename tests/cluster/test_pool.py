@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.executor import TaskFailed, TaskProgress, WorkerEvent, WorkerReady
+from cluster.executor import TaskFailed, TaskProgress, WorkerEvent, WorkerLost, WorkerReady
 from cluster.plan import Input, SourceRef
 from cluster.pool import Failed, WorkerPool, WorkerSettings
 from cluster.tasks import ProbeTask, Progress, Task
@@ -103,6 +103,15 @@ def test_reading_a_large_source_may_take_longer() -> None:
     assert len(bench.pool.wait(0)) == 1
 
 
+def test_silence_over_one_file_is_nothing_against_the_other_workers() -> None:
+    bench = Bench()
+    for _ in range(20):
+        bench.now_s += SILENCE_S + 1
+        assert len(bench.pool.wait(0)) == 1
+        bench.pool.wait(0)
+        bench.give()
+
+
 @pytest.mark.parametrize(
     ("error", "is_refused"), [(MediaError("broken"), False), (WorkerError("gone"), True)]
 )
@@ -111,7 +120,7 @@ def test_workers_that_answer_between_losses_are_not_at_fault(error: FrameliftErr
 
     def lose_many() -> None:
         for _ in range(20):
-            bench.now_s += SILENCE_S + 1
+            bench.executor.events.append(WorkerLost(bench.worker, WorkerError("gone")))
             bench.pool.wait(0)
             bench.pool.wait(0)
             bench.give()

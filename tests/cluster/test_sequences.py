@@ -63,6 +63,11 @@ def test_keys_of_images_are_found_again_from_their_numbers() -> None:
     assert [sequence.key(number) for number in sequence.numbers] == keys
 
 
+def test_sequences_of_one_name_have_their_range_in_it() -> None:
+    keys = ["img007.png", "img008.png", "img0999.png", "img1000.png"]
+    assert set(found(*keys)[0]) == {"img_007-008.mkv", "img_0999-1000.mkv"}
+
+
 def test_one_number_with_and_without_zeros_are_two_images() -> None:
     assert found("x_001.png", "x_002.png", "x_1.png") == ({"x.mkv": (1, 2)}, ["x_1.png"])
 
@@ -100,6 +105,8 @@ def test_a_sequence_one_of_whose_images_changed_is_refused(what: str) -> None:
         ("23.976", Fraction(24000, 1001)),
         ("29.97", Fraction(30000, 1001)),
         ("12.5", Fraction(25, 2)),
+        ("23.98", Fraction(24000, 1001)),
+        *((str(rate), Fraction(rate)) for rate in (1, 2, 3, 4, 5, 30, 60)),
         ("59.94", Fraction(60000, 1001)),
     ],
 )

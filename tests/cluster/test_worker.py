@@ -6,15 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from cluster.driver import Driver, Request
 from cluster.executor import InlineExecutor
 from cluster.inputs import find_inputs
-from cluster.job import Job, ModelRef, Policies, SegmentSettings, VideoSettings
+from cluster.job import Job, ModelRef, Policies, SegmentSettings, SequenceSettings, VideoSettings
 from cluster.manifest import Manifest
 from cluster.pool import WorkerPool, WorkerSettings
 from cluster.report import JobReport, Snapshot
@@ -211,3 +213,42 @@ def test_real_damaged_clips_are_damaged(tmp_path: Path, name: str, frames: int) 
     report = run(SHARED / name, tmp_path)
     assert report.outcomes[0].state == "damaged"
     assert num_frames(tmp_path / name) == frames
+
+
+def numbered_images(folder: Path, num: int = 5) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(num):
+        picture = np.full((24, 32, 3), 40 * number, np.uint8)
+        Image.fromarray(picture).save(folder / f"frame_{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("deinterlace", ["auto", "frame", "field"])
+def test_a_sequence_has_a_frame_for_each_image_whatever_is_asked_of_interlaced_video(
+    tmp_path: Path, deinterlace: Literal["auto", "frame", "field"]
+) -> None:
+    job = replace(JOB, sequences=SequenceSettings("24"), policies=Policies(deinterlace=deinterlace))
+    report = run(numbered_images(tmp_path / "in"), tmp_path / "out", job)
+    [outcome] = report.outcomes
+    assert (outcome.state, outcome.output, outcome.num_frames) == ("done", "frame.mkv", 5)
+    assert any("no fields" in line for line in outcome.told) == (deinterlace != "auto")
+    with av.open(str(tmp_path / "out" / "frame.mkv")) as output:
+        frames = list(output.decode(video=0))
+    assert [int(frame.to_ndarray(format="rgb24")[20, 20, 0]) for frame in frames] == [0, 40, 80, 120, 160]
+
+
+def test_images_are_images_unless_a_rate_is_given(tmp_path: Path) -> None:
+    report = run(numbered_images(tmp_path / "in"), tmp_path / "out")
+    assert [outcome.state for outcome in report.outcomes] == ["done"] * 5
+    with Image.open(tmp_path / "out" / "frame_004.png") as picture:
+        assert picture.size == (64, 48)
+
+
+def test_an_image_of_a_sequence_that_does_not_decode_is_missing_with_its_time(tmp_path: Path) -> None:
+    folder = numbered_images(tmp_path / "in")
+    (folder / "frame_002.png").write_bytes(b"not a picture any more")
+    report = run(folder, tmp_path / "out", replace(JOB, sequences=SequenceSettings("25")))
+    [outcome] = report.outcomes
+    assert (outcome.state, outcome.num_frames) == ("damaged", 4)
+    [missing] = outcome.missing
+    assert (missing.num_frames, missing.start_s, missing.end_s) == (1, 0.08, 0.12)

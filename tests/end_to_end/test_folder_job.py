@@ -1,33 +1,25 @@
-"""A folder of real videos, from the command line, judged by FFmpeg alone."""
+"""A folder of real videos and images, from the command line, judged by FFmpeg and Pillow alone."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from jobs.sample import SAMPLE
+from tests.end_to_end import independent
 from tests.end_to_end.conftest import SHARED, Framelift
 from tests.end_to_end.independent import check_output
 
-VIDEO = SHARED / "data" / "video"
-CLIPS = (
-    "bbb_1080p60_h264_aac51.mp4",
-    "bbb_480x360_24fps_h264_aac.mp4",
-    "cars_12.5fps_h264_aac.mp4",
-    "dog_640x360_h264.mp4",
-    "elf_h264_aac.mp4",
-    "full_range_bt709_720p.mp4",
-    "h264_10bit_200x200.mp4",
-    "hevc_main10_720x480_aac.mp4",
-    "multi_audio_subs_chapters_cover.mkv",
-    "vfr_irregular_640x360_h264_aac.mp4",
-    "vp9_opus_540x360.webm",
-)
-# What is written where a source does not say.
-SD = {"range": "tv", "matrix": "smpte170m", "primaries": "smpte170m", "transfer": "smpte170m"}
-HD = {"range": "tv", "matrix": "bt709", "primaries": "bt709", "transfer": "bt709"}
+FOLDERS = (SHARED / "data" / "video", SHARED / "data" / "images_misc")
+NOT_DONE = {
+    "corrupted_h264.mp4": "damaged",
+    "not_an_image.png": "failed",
+    "truncated.jpg": "damaged",
+    "truncated_at_55pct.mp4": "damaged",
+}
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffmpeg and ffprobe"),
@@ -41,19 +33,28 @@ def test_the_first_command_of_the_readme_makes_a_good_file(framelift: Framelift)
     assert check_output(SAMPLE, out, 2) == []
 
 
-@pytest.mark.skipif(not VIDEO.exists(), reason="needs the shared data")
-@pytest.mark.timeout(600)
-def test_a_folder_of_real_videos_comes_out_whole(framelift: Framelift) -> None:
+@pytest.mark.skipif(not all(folder.exists() for folder in FOLDERS), reason="needs the shared data")
+@pytest.mark.timeout(1800)
+def test_a_folder_of_real_videos_and_images_comes_out_whole(
+    framelift: Framelift, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = framelift.folder / "in", framelift.folder / "out"
     folder.mkdir()
-    for name in CLIPS:
-        (folder / name).symlink_to(VIDEO / name)
-    framelift("upscale", folder, out, "--model", "lanczos", "--preset", "ultrafast", timeout_s=550)
-    faults = {
-        name: check_output(folder / name, out / name, 2, expected_color=HD if "1080p" in name else SD)
-        for name in CLIPS
-    }
-    assert {name: found for name, found in faults.items() if found} == {}
+    sources = [path for shared in FOLDERS for path in shared.iterdir()]
+    for path in sources:
+        (folder / path.name).symlink_to(path)
+    settings = ("--model", "lanczos", "--preset", "ultrafast")
+    framelift("upscale", folder, out, *settings, exit_code=3, timeout_s=1200)
+
+    assert states(out) == {path.name: NOT_DONE.get(path.name, "done") for path in sources}
+    judged = independent.main([str(folder), str(out), "--scale", "2", "--exit-code", "3"])
+    assert judged == 0, capsys.readouterr().out
+
+    framelift("upscale", folder, out, *settings, exit_code=3, timeout_s=300)
+    again = states(out)
+    assert {name for name, state in again.items() if state != "skipped"} == {"not_an_image.png"}
+
+
+def states(out: Path) -> dict[str, str]:
     report = json.loads((out / "report.json").read_text())
-    assert [outcome["state"] for outcome in report["outcomes"]] == ["done"] * len(CLIPS)
-    assert "11 done before" in framelift("upscale", folder, out, "--preset", "ultrafast")
+    return {outcome["source"]: outcome["state"] for outcome in report["outcomes"]}

@@ -135,7 +135,7 @@ def run_job(source: Path, output: Path) -> tuple[int, str, dict[str, int]]:
 
 
 class _MemoryWatch:
-    """Notes the largest resident set of a process and of the workers below it."""
+    """Notes the largest resident set of a driver, and of any process below it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -153,7 +153,7 @@ class _MemoryWatch:
     def _watch(self) -> None:
         while not self._ended.wait(0.2):
             self._note("driver", self._pid)
-            for pid in _session_of(self._pid):
+            for pid in _below(self._pid):
                 self._note("worker", pid)
 
     def _note(self, name: str, pid: int) -> None:
@@ -165,20 +165,13 @@ class _MemoryWatch:
         self._peaks[name] = max(self._peaks[name], resident)
 
 
-def _session_of(pid: int) -> list[int]:
-    """Framelift's workers in the session of `pid`: Ray gives them the name of their class."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == pid:
-            continue
-        try:
-            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-            title = (entry / "cmdline").read_bytes()
-        except (OSError, IndexError, ValueError):
-            continue
-        if session == pid or title.startswith(b"ray::"):
-            found.append(int(entry.name))
-    return found
+def _below(pid: int) -> list[int]:
+    """The processes that `pid` started, and those that these did: Ray's own, and Framelift's workers."""
+    try:
+        direct = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*direct, *(below for child in direct for below in _below(child))]
 
 
 def _check_job(code: int, log: str, peaks: dict[str, int]) -> list[Finding]:

@@ -87,15 +87,15 @@ CASES = (
     ),
     clip_case(
         "container_wmv.wmv",
-        "Windows Media with its own codecs, of which no container of outputs holds the sound",
+        "Windows Media with its own codecs, of which the sound becomes FLAC",
         Clip(
             encoder="wmv2",
             options=QSCALE,
             audio=(Tone("wmav2", language="", options={"b": "64k"}),),
             ticks=TICK_MS,
         ),
-        streams=(),
-        told=("wmav2.* is dropped",),
+        streams=("audio flac",),
+        told=("wmav2.* is coded anew as flac",),
     ),
     clip_case(
         "container_mxf.mxf",

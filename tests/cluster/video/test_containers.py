@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ from cluster.video.containers import (
     carried_streams,
     container_of,
     output_name,
+    sound_encoder,
 )
 from cluster.video.info import SourceInfo, StreamInfo
 from sr_core.errors import SpecError
@@ -105,11 +107,89 @@ def test_what_does_not_fit_is_dropped_and_told() -> None:
 
     assert carried_streams(info, "mkv")[0] == (1, 2, 3, 4, 7)
     assert carried_streams(info, "mp4")[0] == (1, 4, 7)
-    assert carried_streams(info, "mov")[0] == (7,)
+    assert carried_streams(info, "mov")[0] == (1, 7)
     assert carried_streams(info, "webm")[0] == (1,)
     told = carried_streams(info, "webm")[1]
     assert [text.split()[1] for text in told] == ["2", "3", "4", "5", "6", "7"]
     assert "fra" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "told"),
+    [
+        ("wmav2", "mkv", "is coded anew as flac, as mkv cannot hold it"),
+        ("vorbis", "mp4", "is coded anew as flac, as mp4 cannot hold it"),
+        ("cook", "mov", "is coded anew as alac, as mov cannot hold it"),
+        ("pcm_f32le", "mp4", "is coded anew as flac with 24 bits, as mp4 cannot hold it"),
+        (
+            "aac",
+            "webm",
+            "is coded anew as opus, which loses a little, as webm can hold neither it nor anything"
+            " without loss",
+        ),
+    ],
+)
+def test_sound_that_does_not_fit_is_carried_and_told(codec: str, container: Container, told: str) -> None:
+    info = source_of(StreamInfo(1, "audio", codec, "eng"), format_name="mpegts")
+
+    assert carried_streams(info, container) == ((1,), (f"stream 1 (audio, {codec} eng) {told}",))
+
+
+def test_sound_of_an_unknown_codec_is_dropped_and_told() -> None:
+    told = ("stream 1 (audio) is dropped: its codec is not known",)
+
+    assert carried_streams(source_of(StreamInfo(1, "audio", "")), "mkv") == ((), told)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_sound_is_coded_anew_as_something_that_its_container_holds(container: Container) -> None:
+    encoder = sound_encoder(container, "cook")
+
+    assert encoder is not None
+    assert av.Codec(encoder, "w").canonical_name in tables._AUDIO[container]
+    assert all(sound_encoder(container, codec) is None for codec in tables._AUDIO[container])
+    assert sound_encoder(container, "") is None
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+@pytest.mark.parametrize("time_base", [Fraction(1, 25), Fraction(1001, 30_000), Fraction(1, 1_200_000)])
+def test_the_clock_of_a_track_is_what_the_muxer_makes(
+    container: Container, time_base: Fraction, tmp_path: Path
+) -> None:
+    path = tmp_path / f"clock.{container}"
+    with av.open(str(path), "w", options=tables.muxer_options(container, time_base)) as output:
+        video = output.add_stream("libx264", width=64, height=64, pix_fmt="yuv420p")
+        video.time_base = video.codec_context.time_base = time_base
+        frame = av.VideoFrame(64, 64, "yuv420p")
+        frame.pts, frame.time_base = 0, time_base
+        output.mux([*video.encode(frame), *video.encode(None)])
+    with av.open(str(path)) as written:
+        assert written.streams[0].time_base == Fraction(1, tables.track_timescale(time_base))
+
+
+@pytest.mark.parametrize(
+    ("language", "container", "told"),
+    [
+        ("glg", "mov", "loses its language, as mov has no code for what it is in"),
+        ("en", "mp4", "loses its language, as mp4 has no code for what it is in"),
+        ("eng,deu", "mp4", "is told to be in eng, as mp4 has no code for what it is in"),
+        ("de-AT", "mkv", ""),
+        ("eng,deu", "mkv", ""),
+        ("deu", "mov", ""),
+        ("und", "mov", ""),
+        ("", "mov", ""),
+    ],
+)
+def test_languages_that_a_container_has_no_code_for_are_told(
+    language: str, container: Container, told: str
+) -> None:
+    sound = source_of(StreamInfo(1, "audio", "aac", language))
+    picture = replace(source_of(), streams=(StreamInfo(0, "video", "h264", language),))
+
+    expected = (f"stream 1 (audio, aac {language}) {told}",) if told else ()
+    assert carried_streams(sound, container) == ((1,), expected)
+    expected = (f"stream 0 (video, h264 {language}) {told}",) if told else ()
+    assert carried_streams(picture, container) == ((), expected)
 
 
 def test_the_chapter_track_is_neither_carried_nor_told() -> None:

@@ -438,3 +438,28 @@ def _many_streams(num: int) -> bytes:
     tracks = element("1654ae6b", b"".join(track(number) for number in range(1, num + 1)))
     cluster = element("1f43b675", element("e7", b"\0") + element("a3", b"\x81\0\0\x80" + bytes(32)))
     return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", tracks + cluster)
+
+
+def test_a_few_frames_over_days_have_a_rate_above_nothing(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path, Clip("rare.mkv", time_base=Fraction(1, 1000), pts=[0, 40, 90_000_000]))
+    with clip.open("rb") as file:
+        video = probe(file, clip.name)[0].video
+    assert video.frame_rate > 0
+    assert video.num_frames == 3
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+@pytest.mark.parametrize("sampling", ["420", "422"])
+def test_chroma_of_motion_jpeg_lies_in_the_middle(sampling: str, suffix: str, tmp_path: Path) -> None:
+    clip = Clip(
+        f"jpegs.{suffix}",
+        encoder="mjpeg",
+        options={},
+        pixel_format=f"yuv{sampling}p",
+        full_range=True,
+        time_base=Fraction(1, 25),
+        pts=range(3),
+    )
+    with write_clip(tmp_path, clip).open("rb") as file:
+        color = probe(file, clip.name)[0].video.color
+    assert (color.chroma_location, color.full_range) == ("center", True)

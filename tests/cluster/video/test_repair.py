@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +13,10 @@ import pytest
 from cluster.video import carry, decode
 from cluster.video import probe as probing
 from cluster.video.decode import VideoReader
+from cluster.video.frame_times import MOSTLY_MISSING, NOT_IN_DISPLAY_ORDER
 from cluster.video.info import VideoInfo
 from cluster.video.probe import probe
-from cluster.video.repair import MOSTLY_MISSING, NOT_IN_DISPLAY_ORDER, Repair
+from cluster.video.repair import Repair
 from cluster.video.source import ErrorNotes, open_source, read_packets
 from cluster.video.timeline import Timeline
 from cluster.video.verify import verify
@@ -329,6 +330,101 @@ def test_repairing_a_sound_clock_changes_nothing(clip: Clip, clip_path: PathOf) 
             return [(packet.pts, packet.dts, packet.stream.index) for packet in found]
 
     assert times(repairs=True) == times(repairs=False)
+
+
+def flash_with_sound_before_zero(source: Path, target: Path, shift_ms: int, is_repaired: bool) -> Path:
+    """A copy of a Flash file whose sound is earlier by `shift_ms`, behind a frame of the picture."""
+    content = source.read_bytes()
+    tags, start = [], 13
+    while start < len(content):
+        end = start + 15 + int.from_bytes(content[start + 1 : start + 4], "big")
+        tags.append(bytearray(content[start:end]))
+        start = end
+    for tag in tags:
+        if tag[0] == 8:  # sound
+            time = int.from_bytes(bytes([tag[7], *tag[4:7]]), "big") - shift_ms
+            high, *low = (time % (1 << 32)).to_bytes(4, "big")
+            tag[4:8] = bytes([*low, high])
+    pictures = [tag for tag in tags if tag[0] == 9 and tag[12] == 1]
+    if is_repaired:
+        pictures[-1][4:8] = pictures[-2][4:8]
+    heads = [tag for tag in tags if tag[0] == 18 or not tag[12]]  # metadata, decoders' configurations
+    rest = [tag for tag in tags if not any(tag is one for one in (*heads, pictures[0]))]
+    target.write_bytes(content[:13] + b"".join([*heads, pictures[0], *rest]))
+    return target
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("is_repaired", [False, True])
+def test_sound_of_flash_video_before_zero_stays_just_before_the_picture(
+    is_repaired: bool, container: str, tmp_path: Path
+) -> None:
+    clip = replace(MKV, name="plain.flv", audio_codec="aac")
+    path = flash_with_sound_before_zero(write_clip(tmp_path, clip), tmp_path / "early.flv", 60, is_repaired)
+    with av.open(str(path)) as source:
+        read_as = [packet.pts for packet in source.demux(audio=0) if packet.size]
+    assert read_as[0] > 1 << 31
+
+    joined = joined_whole(path, tmp_path, container)
+
+    pictures, sound = decoded(joined.path)[0], [time for time, _ in payloads(joined.path)[1]]
+    wanted = [Fraction(time - (time > 1 << 31) * (1 << 32), 1000) for time in read_as]
+    start = pictures[0] - Fraction(21, 1000)
+    assert max(abs(got - start - time) for got, time in zip(sound, wanted, strict=True)) <= Fraction(2, 1000)
+    assert bool(joined.video.timestamp_problem) == is_repaired
+    assert (
+        "of the other streams: stream 1: times whose sign was lost are before zero again"
+        in joined.result.told
+    )
+
+
+class Ahead:
+    """How many bytes of packets are read and not given back yet, at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def read(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        for packet in packets:
+            self.now += packet.size
+            self.most = max(self.most, self.now)
+            yield packet
+
+
+@pytest.mark.parametrize("max_held_bytes", [20_000, 60_000, 10**9])
+def test_no_more_is_held_than_may_be(max_held_bytes: int, clip_path: PathOf, tmp_path: Path) -> None:
+    """A jump of the picture, which the sound would have to confirm, as long as it goes on as before."""
+    jumping = Clip("many.ts", options=X264_B, time_base=TS.time_base, num_audio=1)
+    ticks = [number * 3600 + (number >= 30) * 60 * 90_000 for number in range(250)]
+    path = write_clip(tmp_path, replace(jumping, pts=ticks))
+    ahead, times = Ahead(), []
+
+    with path.open("rb") as file, open_source(file, path.name) as container:
+        repair = Repair(container, max_held_bytes)
+        packets = ahead.read(read_packets(container, tuple(container.streams), ErrorNotes()))
+        for packet in repair.repaired(packets):
+            ahead.now -= packet.size
+            times.append((packet.stream.index, packet.dts))
+    largest = 15_000
+
+    assert ahead.most < max_held_bytes + largest
+    assert ahead.most > 20_000
+    assert len(times) > 250
+    assert all(np.all(np.diff([time for at, time in times if at == index]) > 0) for index in (0, 1))
+
+
+def test_a_start_that_is_not_found_is_not_held_without_end(tmp_path: Path) -> None:
+    """Sound alone, ahead of a picture that comes late."""
+    path = write_clip(tmp_path, replace(MKV, name="late.mkv", pts=range(20_000, 20_000 + 400, 40)))
+    ahead = Ahead()
+
+    with path.open("rb") as file, open_source(file, path.name) as container:
+        packets = ahead.read(read_packets(container, tuple(container.streams), ErrorNotes()))
+        for packet in Repair(container, 20_000).repaired(packets):
+            ahead.now -= packet.size
+
+    assert ahead.now == 0
+    assert 20_000 <= ahead.most < 35_000
 
 
 def test_a_recording_with_lost_packets_is_joined(tmp_path: Path) -> None:

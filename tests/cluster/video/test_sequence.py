@@ -93,6 +93,16 @@ def test_lossless_images_come_in_their_order_with_their_very_samples(
             assert np.array_equal(got, plane)
 
 
+@pytest.mark.parametrize(
+    ("format_name", "location"), [("yuvj420p", "center"), ("yuvj422p", "center"), ("yuvj444p", None)]
+)
+def test_chroma_of_jpegs_lies_in_the_middle(format_name: str, location: str | None) -> None:
+    """ITU-T T.871 (JFIF), 10.4, for both directions in which there is less of it."""
+    planes = numbered_planes(1, format_name.replace("j", ""), WIDTH, HEIGHT)
+    folder = Folder({1: encoded("mjpeg", format_name, planes)})
+    assert folder.video.color.chroma_location == location
+
+
 def test_jpegs_are_full_range_ycbcr() -> None:
     planes = {number: numbered_planes(number, "yuv420p", WIDTH, HEIGHT) for number in (1, 2)}
     folder = Folder({number: encoded("mjpeg", "yuvj420p", each) for number, each in planes.items()})
