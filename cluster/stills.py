@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,13 +38,16 @@ def plan_still(plan: JobPlan, input_: Input, model_scale: int | None) -> StillPl
 
 def upscale_stills(
     task: StillsTask,
-    upscale: Callable[[Still], OutputReceipt],
+    upscale: Callable[[Still], Generator[None, None, OutputReceipt]],
     storage: Storage,
 ) -> Iterator[Progress | StillsDone]:
     """Upscales the images of a task, one after the other; what is wrong with one does not stop the others.
 
     Args:
-        upscale: Upscales and publishes one of them.
+        upscale: Upscales and publishes one of them, with signs of life in between.
+
+    Yields:
+        How many are finished, for every one and for every sign of life; in the end what became of them.
 
     Raises:
         ModelError, StorageError, WorkerError: Of `upscale`, as these are nothing against the image.
@@ -57,13 +61,34 @@ def upscale_stills(
             published = manifest.output(key)
             try:
                 is_done = published is not None and is_published(published, storage)
-                receipts.append(published if published and is_done else upscale(still))
+                if published is None or not is_done:
+                    published = yield from _told(upscale(still), number - 1, start_s)
+                receipts.append(published)
             except (ModelError, StorageError, WorkerError):
                 raise
             except FrameliftError as error:
                 failed.append((still, error))
-            yield Progress(number, {"images": time.perf_counter() - start_s})
+            yield _progress(number, start_s)
     yield StillsDone(tuple(receipts), tuple(failed))
+
+
+def _told(
+    work: Generator[None, None, OutputReceipt], num_done: int, start_s: float
+) -> Generator[Progress, None, OutputReceipt]:
+    """The result of `work`, whose signs of life become progress with as many images as before."""
+
+    with closing(work):
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                receipt: OutputReceipt = end.value
+                return receipt
+            yield _progress(num_done, start_s)
+
+
+def _progress(num_done: int, start_s: float) -> Progress:
+    return Progress(num_done, {"images": time.perf_counter() - start_s})
 
 
 def upscale_still(
@@ -72,8 +97,8 @@ def upscale_still(
     model_scale: int | None,
     upscaler_for: Callable[[int], Upscaler],
     storage: Storage,
-) -> OutputReceipt:
-    """Upscales and publishes one image of a task.
+) -> Generator[None, None, OutputReceipt]:
+    """Upscales and publishes one image of a task, with signs of life in between.
 
     Args:
         model_scale: Of the model's weights; None for models that take any scale.
@@ -85,6 +110,7 @@ def upscale_still(
         SourceChanged: The source is not what was found any more.
         SpecError: What the job asks for cannot be done with it, or its name is taken.
         StorageError: The output could not be stored.
+        WorkerError: The image does not fit into the memory of this machine.
     """
     start_s, source = time.perf_counter(), still.input.source
     refuse_empty(source)
@@ -93,7 +119,8 @@ def upscale_still(
         with open_storage(source.store_url).open(source.key, source.version) as file:
             info = read_info(file, source.key)
             treatment = _treatment(task.plan, info, model_scale, still.input)
-            result = upscale_image(file, source.key, treatment, upscaler_for(treatment.model_scale), path)
+            upscaler = upscaler_for(treatment.model_scale)
+            result = yield from upscale_image(file, source.key, treatment, upscaler, path)
         _refuse_damage(task.plan, result, source.key)
         receipt = _receipt_of(task, still, treatment, result, path, time.perf_counter() - start_s)
         publish(path, receipt, still.input, still.replaces, storage)

@@ -6,7 +6,7 @@ import logging
 import platform
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -143,9 +143,9 @@ class Worker:
         storage, model_scale = open_storage(task.output_url), self._model_scale(task.plan)
         upscaler_for = partial(self._upscaler_for, task.plan)
 
-        def upscale(still: Still) -> OutputReceipt:
+        def upscale(still: Still) -> Generator[None, None, OutputReceipt]:
             try:
-                return upscale_still(task, still, model_scale, upscaler_for, storage)
+                return (yield from upscale_still(task, still, model_scale, upscaler_for, storage))
             except Exception as error:
                 raise _told(error, still.input.source.key, task.id) from error
 

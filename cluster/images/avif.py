@@ -25,7 +25,6 @@ class AvifFacts:
         subsampling: `4:2:0`, `4:2:2`, `4:4:4`, or empty for grey.
         color_codes: Primaries and transfer of ITU-T H.273; None where they are not given.
         is_identity: Whether the planes are G, B, R themselves, as only lossless encoding wants it.
-        is_turned: Whether a rotation or mirroring is part of decoding.
         is_sequence: Whether there are pictures that follow each other in time.
     """
 
@@ -33,13 +32,11 @@ class AvifFacts:
     subsampling: str = "4:4:4"
     color_codes: tuple[int, int] | None = None
     is_identity: bool = False
-    is_turned: bool = False
     is_sequence: bool = False
 
 
 def read_facts(data: bytes) -> AvifFacts:
     """What is said; the usual values for what is not."""
-    properties = {kind: data[start:stop] for kind, start, stop in reversed(list(_properties(data)))}
     codes, is_identity = None, False
     color = next(
         (data[a:b] for k, a, b in _properties(data) if k == b"colr" and data[a : a + 4] == b"nclx"), b""
@@ -53,7 +50,6 @@ def read_facts(data: bytes) -> AvifFacts:
         subsampling=subsampling,
         color_codes=codes,
         is_identity=is_identity,
-        is_turned=b"irot" in properties or b"imir" in properties,
         is_sequence=any(kind == b"moov" for kind, _, _ in _boxes(data, 0, len(data))),
     )
 

@@ -6,26 +6,39 @@ Sources: TIFF 6.0; the BigTIFF proposal of libtiff; Exif 2.32 (CIPA DC-008). Pur
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 from cluster.images.plan import MAX_FRAMES
 from sr_core.errors import MediaError
 
-IMAGE_WIDTH, IMAGE_LENGTH, ORIENTATION, EXIF_IFD, GPS_IFD = 256, 257, 274, 34665, 34853
-_STRIP_OFFSETS, _STRIP_BYTES = 273, 279
-_THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 513, 514
-_PIXEL_X, _PIXEL_Y, _INTEROPERABILITY = 40962, 40963, 40965
-_SUB_IFDS = (EXIF_IFD, GPS_IFD, _INTEROPERABILITY)
-_SHORT, _LONG, _LONG8 = 3, 4, 16
+NEW_SUBFILE, IMAGE_WIDTH, IMAGE_LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+DOCUMENT_NAME, DESCRIPTION, MAKE, MODEL, ORIENTATION = 269, 270, 271, 272, 274
+STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_BYTES = 273, 278, 279
+X_RESOLUTION, Y_RESOLUTION, PAGE_NAME, RESOLUTION_UNIT, PAGE_NUMBER = 282, 283, 285, 296, 297
+TRANSFER_FUNCTION, SOFTWARE, DATE_TIME, ARTIST, HOST = 301, 305, 306, 315, 316
+WHITE_POINT, PRIMARIES = 318, 319
+TILE_OFFSETS, TILE_BYTES, SUB_IFDS, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 330, 332, 338, 339
+JPEG_TABLES, THUMBNAIL_OFFSET, THUMBNAIL_BYTES, XMP, RATING = 347, 513, 514, 700, 18246
+COPYRIGHT, IPTC, PHOTOSHOP, EXIF_IFD, ICC, GEO_KEYS = 33432, 33723, 34377, 34665, 34675, 34735
+GPS_IFD, PHOTOSHOP_LAYERS, PIXEL_X, PIXEL_Y, INTEROPERABILITY = 34853, 37724, 40962, 40963, 40965
+_LINKS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY)
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 # Bytes of a value, and of each number that its byte order concerns, by type.
 _TYPES = {
     **{1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4)},
     **{10: (8, 4), 11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 17: (8, 8), 18: (8, 8)},
 }
-# A tag of more numbers than this is damage: the largest real ones list the strips of a page.
-_MAX_VALUE_BYTES = 1 << 28
+# Directories and values of a real file lie beside each other. Those of a hostile one lie over each other, and
+# together are larger than memory: more than this times the file's bytes is not read.
+_MAX_SHARE = 2
+# Values from here on are written once, however many pages have them.
+_SHARED_BYTES = 256
+_ARRAY_CODES = {2: "H", 4: "I", 8: "Q"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Tag:
     data: bytes
     directory: Ifd | None = None
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The value as unsigned integers; rationals are two each."""
         size = _TYPES[self.type][1]
@@ -51,12 +64,12 @@ Ifd = dict[int, Tag]
 
 def long(*values: int) -> Tag:
     """A tag of 32-bit numbers."""
-    return Tag(_LONG, len(values), struct.pack(f"<{len(values)}I", *values))
+    return Tag(LONG, len(values), struct.pack(f"<{len(values)}I", *values))
 
 
 def short(*values: int) -> Tag:
     """A tag of 16-bit numbers."""
-    return Tag(_SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
+    return Tag(SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
 
 
 class _Reader:
@@ -64,6 +77,9 @@ class _Reader:
 
     def __init__(self, data: bytes | bytearray) -> None:
         self.data = data
+        self._bytes_left = _MAX_SHARE * len(data)
+        self._values: dict[tuple[int, int, int, int], Tag] = {}
+        self._links: dict[int, Ifd] = {}
         self.order = "<" if data[:2] == b"II" else ">"
         self.is_big = self._unpack("H", 2) == 43
 
@@ -94,26 +110,46 @@ class _Reader:
         return tag, type_, count, field
 
     def ifd(self, offset: int, depth: int = 0) -> tuple[Ifd, int]:
-        """The directory at `offset`, and where the next one lies (0: nowhere)."""
+        """The directory at `offset`, and where its pointer to the next one lies."""
         entries, pointer = self.entries(offset)
+        if not self._pay(pointer - offset):
+            raise struct.error("directories lie over each other")
         tags: Ifd = {}
         for entry in entries:
             tag, type_, count, field = self.tag_at(entry)
-            size, unit = _TYPES.get(type_, (0, 1))
-            num_bytes = count * size
-            if not size or num_bytes > _MAX_VALUE_BYTES or field + num_bytes > len(self.data):
+            value = self._value(tag, type_, count, field)
+            if value is None:
                 continue
-            raw = bytes(self.data[field : field + num_bytes])
-            tags[tag] = Tag(type_, count, raw if self.order == "<" else _swapped(raw, unit))
-            if tag in _SUB_IFDS and depth < 2 and num_bytes:
-                tags[tag] = self._sub_ifd(tags[tag], depth)
-        return tags, self.next_of(pointer)
+            is_link = tag in _LINKS and depth < 2 and value.count
+            tags[tag] = Tag(LONG, 1, b"\0\0\0\0", self._linked(value.numbers[0], depth)) if is_link else value
+        return tags, pointer
 
-    def _sub_ifd(self, tag: Tag, depth: int) -> Tag:
-        try:
-            return Tag(_LONG, 1, b"\0\0\0\0", self.ifd(tag.numbers[0], depth + 1)[0])
-        except struct.error:
-            return Tag(_LONG, 1, b"\0\0\0\0", {})
+    def _value(self, tag: int, type_: int, count: int, field: int) -> Tag | None:
+        """The value, which pages share that refer to the same bytes; None where it is damage."""
+        size, unit = _TYPES.get(type_, (0, 1))
+        num_bytes = count * size
+        if not size or field + num_bytes > len(self.data):
+            return None
+        place = (tag, type_, count, field)
+        if place not in self._values:
+            if not self._pay(num_bytes):
+                return None
+            raw = bytes(self.data[field : field + num_bytes])
+            self._values[place] = Tag(type_, count, raw if self.order == "<" else _swapped(raw, unit))
+        return self._values[place]
+
+    def _linked(self, offset: int, depth: int) -> Ifd:
+        """A directory that a tag refers to; empty where it cannot be read."""
+        if offset not in self._links:
+            self._links[offset] = {}
+            with suppress(struct.error):
+                self._links[offset] = self.ifd(offset, depth + 1)[0]
+        return self._links[offset]
+
+    def _pay(self, num_bytes: int) -> bool:
+        """Whether that much more may be read."""
+        self._bytes_left -= num_bytes
+        return self._bytes_left >= 0
 
     def _unpack(self, code: str, offset: int) -> int:
         if offset > len(self.data):
@@ -122,38 +158,71 @@ class _Reader:
 
 
 def _swapped(raw: bytes, unit: int) -> bytes:
-    return b"".join(raw[i : i + unit][::-1] for i in range(0, len(raw), unit)) if unit > 1 else raw
+    if unit == 1:
+        return raw
+    numbers = array(_ARRAY_CODES[unit], raw)
+    numbers.byteswap()
+    return numbers.tobytes()
 
 
-def read_ifds(data: bytes, name: str) -> tuple[list[Ifd], str]:
-    """The directories of a TIFF file, one for each page, and what keeps further ones from being read, if so.
+@dataclass(frozen=True)
+class TiffFile:
+    """A TIFF file, of which one page at a time can be the only one.
+
+    Whoever reads pages follows the chain of directories from the first to the wanted one, so that reading
+    all would take the square of their number.
+
+    Attributes:
+        ifds: The directories, one for each page.
+        damage: What keeps further pages from being read; empty where nothing does.
+        data: The file, in which `show` changes pointers.
+        places: Where each directory lies, and its pointer to the next one.
+    """
+
+    ifds: tuple[Ifd, ...]
+    damage: str
+    data: bytearray
+    places: tuple[tuple[int, int], ...]
+
+    def show(self, page: int) -> bytearray:
+        """`data`, with this page as the first and last. It holds until the next call."""
+        reader = _Reader(self.data)
+        offset, pointer = self.places[page]
+        width = 8 if reader.is_big else 4
+        for place, target in ((8 if reader.is_big else 4, offset), (pointer, 0)):
+            if place + width <= len(self.data):
+                struct.pack_into(reader.order + ("Q" if reader.is_big else "I"), self.data, place, target)
+        return self.data
+
+
+def read_tiff(data: bytes, name: str) -> TiffFile:
+    """The pages of a TIFF file.
 
     Raises:
         MediaError: They cannot be followed.
     """
     ifds: list[Ifd] = []
+    places: list[tuple[int, int]] = []
     damage = ""
     try:
         reader = _Reader(data)
         offset, seen = reader.first(), set[int]()
         while offset and offset not in seen and len(ifds) <= MAX_FRAMES:
             seen.add(offset)
-            try:
-                tags, offset = reader.ifd(offset)
-            except struct.error as error:
-                if not ifds:
-                    raise
-                damage = f"the pages after number {len(ifds)} cannot be found: {error}"
-                break
+            tags, pointer = reader.ifd(offset)
             ifds.append(tags)
+            places.append((offset, pointer))
+            offset = reader.next_of(pointer)
     except struct.error as error:
-        raise MediaError("the TIFF's directory cannot be read", where=name, got=str(error)) from error
+        if not ifds:
+            raise MediaError("the TIFF's directory cannot be read", where=name, got=str(error)) from error
+        damage = f"the pages after number {len(ifds)} cannot be found: {error}"
     if not ifds:
         raise MediaError("the TIFF has no page", where=name)
-    return ifds, damage
+    return TiffFile(tuple(ifds), damage, bytearray(data), tuple(places))
 
 
-def read_exif(blob: bytes) -> Ifd:
+def read_exif(blob: bytes | bytearray) -> Ifd:
     """The tags of an EXIF block, which begins as a TIFF does; empty where it cannot be read."""
     try:
         reader = _Reader(blob)
@@ -166,7 +235,7 @@ def has_thumbnail(blob: bytes) -> bool:
     """Whether an EXIF block has a second directory, which describes a thumbnail."""
     try:
         reader = _Reader(blob)
-        return reader.ifd(reader.first())[1] != 0
+        return reader.next_of(reader.entries(reader.first())[1]) != 0
     except (struct.error, IndexError):
         return False
 
@@ -187,7 +256,7 @@ def updated_exif(blob: bytes, width: int, height: int, orientation: int) -> byte
             if tag == EXIF_IFD:
                 exif = int(struct.unpack_from(reader.order + "I", data, field)[0])
                 entries += reader.entries(exif)[0]
-        values = {IMAGE_WIDTH: width, IMAGE_LENGTH: height, _PIXEL_X: width, _PIXEL_Y: height}
+        values = {IMAGE_WIDTH: width, IMAGE_LENGTH: height, PIXEL_X: width, PIXEL_Y: height}
         for entry in entries:
             _set_number(reader, entry, {**values, ORIENTATION: orientation})
     except (struct.error, IndexError):
@@ -197,43 +266,45 @@ def updated_exif(blob: bytes, width: int, height: int, orientation: int) -> byte
 
 def _set_number(reader: _Reader, entry: int, values: dict[int, int]) -> None:
     tag, type_, count, field = reader.tag_at(entry)
-    if tag not in values or count != 1 or type_ not in (_SHORT, _LONG):
+    if tag not in values or count != 1 or type_ not in (SHORT, LONG):
         return
     # A 32-bit number fits where the 16-bit one stood, as an entry has room for either.
     if tag == ORIENTATION:
-        struct.pack_into(reader.order + ("H" if type_ == _SHORT else "I"), reader.data, field, values[tag])
+        struct.pack_into(reader.order + ("H" if type_ == SHORT else "I"), reader.data, field, values[tag])
     else:
-        struct.pack_into(reader.order + "H", reader.data, entry + 2, _LONG)
+        struct.pack_into(reader.order + "H", reader.data, entry + 2, LONG)
         struct.pack_into(reader.order + "I", reader.data, field, values[tag])
 
 
 def _cut_thumbnail(reader: _Reader, pointer: int) -> None:
-    """Ends the chain after the first directory, and blanks the thumbnail or, at the end, cuts it off."""
+    """Ends the chain after the first directory, and blanks the thumbnail or, at the end, cuts it off.
+
+    Only where it lies behind its directory, as cameras write it, and over none of the tags that stay.
+    """
     data, second = reader.data, reader.next_of(pointer)
     if not second:
         return
     assert isinstance(data, bytearray)
     struct.pack_into(reader.order + "I", data, pointer, 0)
     try:
-        tags = reader.ifd(second)[0]
+        tags, end = reader.ifd(second)
     except struct.error:
         return
-    if _THUMBNAIL_OFFSET not in tags or _THUMBNAIL_BYTES not in tags:
+    start, length = (
+        next(iter(tags[tag].numbers), 0) if tag in tags else 0 for tag in (THUMBNAIL_OFFSET, THUMBNAIL_BYTES)
+    )
+    if start < end + 4 or start + length > len(data):
         return
-    start, length = tags[_THUMBNAIL_OFFSET].numbers[0], tags[_THUMBNAIL_BYTES].numbers[0]
-    if start + length > len(data):
-        return
-    if start + length == len(data):
-        del data[start:]
-    else:
-        data[start : start + length] = bytes(length)
+    without = data[:start] + (bytes(length) + data[start + length :] if start + length < len(data) else b"")
+    if read_exif(without) == read_exif(data):
+        data[:] = without
 
 
 def exif_of(tags: Ifd) -> bytes:
     """An EXIF block of `tags`; empty where there are none."""
     if not tags:
         return b""
-    body = _serialised(tags, 8)
+    body = _serialised(tags, 8, {})
     return struct.pack("<2sHI", b"II", 42, body[1]) + body[0]
 
 
@@ -246,16 +317,17 @@ class TiffWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._pointer = 4
+        self._placed: dict[bytes, int] = {}
         file.write(struct.pack("<2sHI", b"II", 42, 0))
 
     def add(self, page: bytes, tags: Ifd) -> None:
         """Appends the first page of the TIFF file `page`, with `tags` in addition."""
         reader = _Reader(page)
         own = reader.ifd(reader.first())[0]
-        own[_STRIP_OFFSETS] = long(*self._copy_strips(page, own))
-        own[_STRIP_BYTES] = long(*own[_STRIP_BYTES].numbers)
+        own[STRIP_OFFSETS] = long(*self._copy_strips(page, own))
+        own[STRIP_BYTES] = long(*own[STRIP_BYTES].numbers)
         start = self._aligned()
-        body, directory = _serialised({**own, **tags}, start)
+        body, directory = _serialised({**own, **tags}, start, self._placed)
         self._file.write(body)
         self._file.seek(self._pointer)
         self._file.write(struct.pack("<I", directory))
@@ -263,7 +335,7 @@ class TiffWriter:
         self._file.seek(0, 2)
 
     def _copy_strips(self, page: bytes, own: Ifd) -> Iterator[int]:
-        for start, length in zip(own[_STRIP_OFFSETS].numbers, own[_STRIP_BYTES].numbers, strict=True):
+        for start, length in zip(own[STRIP_OFFSETS].numbers, own[STRIP_BYTES].numbers, strict=True):
             yield self._aligned()
             self._file.write(page[start : start + length])
 
@@ -273,8 +345,13 @@ class TiffWriter:
         return self._file.tell()
 
 
-def _serialised(tags: Ifd, start: int) -> tuple[bytes, int]:
+def _serialised(tags: Ifd, start: int, placed: dict[bytes, int]) -> tuple[bytes, int]:
     """Values, and after them their directory, for a file in which they begin at `start`.
+
+    Args:
+        tags: What is written.
+        start: An even offset.
+        placed: Where in the file large values lie already, as a profile that many pages share; added to.
 
     Returns:
         The bytes, and the offset of the directory in the file.
@@ -283,14 +360,18 @@ def _serialised(tags: Ifd, start: int) -> tuple[bytes, int]:
     for number, tag in sorted(tags.items()):
         value = tag.data
         if tag.directory is not None:
-            inner, offset = _serialised(tag.directory, start + len(body))
+            inner, offset = _serialised(tag.directory, start + len(body), placed)
             body += inner
             value = struct.pack("<I", offset)
         entries += struct.pack("<HHI", number, tag.type, tag.count)
         if len(value) <= 4:
             entries += value.ljust(4, b"\0")
+        elif value in placed:
+            entries += struct.pack("<I", placed[value])
         else:
             entries += struct.pack("<I", start + len(body))
+            if len(value) >= _SHARED_BYTES:
+                placed[value] = start + len(body)
             body += value + b"\0" * (len(value) % 2)
     directory = start + len(body)
     return bytes(body + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"), directory

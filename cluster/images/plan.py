@@ -25,7 +25,7 @@ _DEFAULT_SCALE = 2
 # High enough that coding is not what one sees, at a size that is still the format's point.
 _QUALITIES: dict[ImageFormat, int] = {"jpeg": 95, "webp": 90, "avif": 90}
 _LOSSLESS_CHOICE: tuple[ImageFormat, ...] = ("webp", "avif")
-_TIFF_COMPRESSIONS = ("none", "lzw", "deflate")
+_KEPT_COMPRESSIONS = ("none", "lzw", "deflate")
 
 
 @plain_dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _with_coding(
         raise SpecError("this quality cannot be written", where=name, got=misfit)
     format_ = treatment.format
     if format_ == "tiff":
-        kept = info.compression in _TIFF_COMPRESSIONS
+        kept = info.compression in _KEPT_COMPRESSIONS
         return replace(treatment, compression=info.compression if kept else "deflate")
     if format_ not in _QUALITIES:
         keeps = info.is_progressive and info.format == format_ and not info.is_animation

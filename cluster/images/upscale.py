@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -14,12 +14,13 @@ import torch
 
 from cluster.images.info import NUM_COLORS, ImageInfo
 from cluster.images.plan import ImageTreatment
-from cluster.images.read import SourceImage, open_image
+from cluster.images.read import open_image
+from cluster.images.source import SourceImage
 from cluster.images.vips import Plane, Planes
-from cluster.images.write import carried_icc, write_image
+from cluster.images.write import ImageWriter, carried_icc
 from cluster.segment import psnr_db
 from sr_core.color import ColorSpace, PlaneFormat
-from sr_core.errors import MediaError, OutputError
+from sr_core.errors import MediaError, OutputError, WorkerError
 from sr_core.upscale import Upscaler
 
 _FULL_RANGE = ColorSpace(full_range=True)
@@ -44,7 +45,7 @@ class ImageResult:
 
 def upscale_image(
     source: BinaryIO, name: str, treatment: ImageTreatment, upscaler: Upscaler, path: Path
-) -> ImageResult:
+) -> Generator[None, None, ImageResult]:
     """Upscales one image into the file `path`, and reads that back to see that it holds what it must.
 
     Args:
@@ -54,42 +55,63 @@ def upscale_image(
         upscaler: The engine, with the treatment's model.
         path: Where the output goes; what is there is replaced.
 
+    Yields:
+        Nothing, as a sign of life: whenever a frame was read, upscaled, written or verified.
+
     Raises:
-        MediaError: Nothing of the image decodes, or it does not fit into memory.
+        MediaError: Nothing of the image decodes.
         OutputError: What was written is not what it must be.
+        WorkerError: It does not fit into the memory of this machine.
     """
     num_shrunk = len(upscaler.shrunk)
-    image = open_image(source, name)
     hashes = list[bytes]()
     try:
-        told = write_image(
-            path, _hashed(_upscaled(image, treatment, upscaler, name), hashes), treatment, image.metadata
-        )
-        worst_db = _verify(path, image, treatment, hashes, name)
+        image = open_image(source, name)
+        yield
+        told = yield from _write(path, image, treatment, upscaler, hashes, name)
+        worst_db = yield from _verify(path, image, treatment, hashes, name)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _too_large(treatment, name) from error
+        raise _too_large(treatment, error, name) from error
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-        raise _too_large(treatment, name) from error
+        raise _too_large(treatment, error, name) from error
     shrunk = upscaler.shrunk[num_shrunk:]
     return ImageResult(len(hashes), image.damage, (*told, *shrunk), worst_db)
 
 
-def _too_large(treatment: ImageTreatment, name: str) -> MediaError:
-    return MediaError(
-        "the image does not fit into memory",
+def _too_large(treatment: ImageTreatment, error: BaseException, name: str) -> WorkerError:
+    said = str(error).splitlines()[:1]
+    return WorkerError(
+        "the image does not fit into this machine's memory",
         where=name,
-        got=f"an output of {treatment.width}x{treatment.height}",
+        got=": ".join((f"an output of {treatment.width}x{treatment.height}", *said)),
         next_step="choose a smaller scale, or a machine with more memory",
     )
 
 
-def _hashed(frames: Iterator[Planes], hashes: list[bytes]) -> Iterator[Planes]:
-    """The frames; `hashes` gets one of each."""
-    for planes in frames:
-        hashes.append(_hash(planes))
-        yield planes
+def _write(
+    path: Path,
+    image: SourceImage,
+    treatment: ImageTreatment,
+    upscaler: Upscaler,
+    hashes: list[bytes],
+    name: str,
+) -> Generator[None, None, tuple[str, ...]]:
+    """Writes the upscaled frames, of which `hashes` gets one each; what could not be carried."""
+    with ImageWriter(path, treatment, image.metadata) as writer:
+        for index, planes in enumerate(image.frames()):
+            yield
+            where = f"{name}, frame {index}" if treatment.num_frames > 1 else name
+            lr_frame = _adapted(planes, image.info, treatment)
+            sr_frame = _upscaled_frame(lr_frame, treatment, upscaler, treatment.size_of(index), where)
+            yield
+            hashes.append(_hash(sr_frame))
+            writer.add(sr_frame)
+            yield
+        told = writer.end()
+    yield
+    return told
 
 
 def _hash(planes: Planes) -> bytes:
@@ -97,16 +119,6 @@ def _hash(planes: Planes) -> bytes:
     for plane in planes:
         digest.update(plane.tobytes())
     return digest.digest()
-
-
-def _upscaled(
-    image: SourceImage, treatment: ImageTreatment, upscaler: Upscaler, name: str
-) -> Iterator[Planes]:
-    for index, planes in enumerate(image.frames()):
-        where = f"{name}, frame {index}" if treatment.num_frames > 1 else name
-        yield _upscaled_frame(
-            _adapted(planes, image.info, treatment), treatment, upscaler, treatment.size_of(index), where
-        )
 
 
 def _adapted(planes: Planes, info: ImageInfo, treatment: ImageTreatment) -> Planes:
@@ -161,7 +173,7 @@ def _engine(
 
 def _verify(
     path: Path, source: SourceImage, treatment: ImageTreatment, hashes: Sequence[bytes], name: str
-) -> float | None:
+) -> Generator[None, None, float | None]:
     """Reads the output back; the PSNR of its worst frame against the source's.
 
     Raises:
@@ -170,7 +182,7 @@ def _verify(
     with path.open("rb") as file:
         try:
             output = open_image(file, str(path))
-            psnrs_db = list(_compared(output, source, treatment, hashes, name))
+            psnrs_db = yield from _compare(output, source, treatment, hashes, name)
         except MediaError as error:
             raise OutputError("the output cannot be read back", where=name, got=str(error)) from error
     if output.damage:
@@ -205,28 +217,34 @@ def _check_facts(output: SourceImage, source: SourceImage, treatment: ImageTreat
             )
 
 
-def _compared(
+def _compare(
     output: SourceImage,
     source: SourceImage,
     treatment: ImageTreatment,
     hashes: Sequence[bytes],
     name: str,
-) -> Iterator[float]:
-    """Checks the samples of every frame; the PSNR of each, where it can be measured.
+) -> Generator[None, None, list[float]]:
+    """Checks the samples of every frame; the PSNR of those where it can be measured.
+
+    It cannot where an AVIF is decoded turned: its pixels are not where the source's are.
 
     Raises:
         OutputError: Samples of a lossless output are not those that were written.
     """
-    is_exact = treatment.is_lossless
+    is_turned = treatment.format == "avif" and treatment.orientation != 1
+    psnrs_db: list[float] = []
     for index, (written, planes, hash_) in enumerate(zip_longest(output.frames(), source.frames(), hashes)):
         if written is None or planes is None or hash_ is None:
             raise OutputError("the output has other frames than were made", where=name, got=f"{index}")
-        if is_exact and treatment.orientation == 1 and _hash(written) != hash_:
+        if treatment.is_lossless and not is_turned and _hash(written) != hash_:
             raise OutputError(
                 "the output's samples are not those that were written", where=name, got=f"frame {index}"
             )
-        seen = _as_treated(written, output.info, treatment)
-        yield from _frame_psnr_db(_adapted(planes, source.info, treatment), seen, treatment)
+        if not is_turned:
+            seen = _as_treated(written, output.info, treatment)
+            psnrs_db += _frame_psnr_db(_adapted(planes, source.info, treatment), seen, treatment)
+        yield
+    return psnrs_db
 
 
 def _as_treated(planes: Planes, info: ImageInfo, treatment: ImageTreatment) -> Planes:

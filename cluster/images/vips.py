@@ -15,6 +15,7 @@ Plane = npt.NDArray[Any]
 Planes = tuple[Plane, ...]
 Image = pyvips.Image
 Region = pyvips.Region
+Source = pyvips.Source
 VipsError = pyvips.Error
 KEEP_NOTHING = "none"
 
@@ -26,6 +27,8 @@ pyvips.cache_set_max(0)
 # What it warns of on the way is in its errors too, or harmless.
 logging.getLogger("pyvips").setLevel(logging.CRITICAL)
 
+# As `vips_tracked_malloc` says it.
+_FULL = "out of memory --- size =="
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
 INTERPRETATIONS = {
     ("grey", 8): "b-w",
@@ -39,12 +42,20 @@ INTERPRETATIONS = {
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Makes errors whose text quotes bytes of a damaged file the ones that they are.
+    """Makes errors whose text quotes bytes of a damaged file the ones that they are, and finds full memory.
 
     Pyvips fails at decoding such a text, and would leave it standing for the next error.
+
+    Raises:
+        MemoryError: There is not enough, which says nothing against the file.
+        VipsError: Whatever else libvips says.
     """
     try:
         yield
+    except VipsError as error:
+        if _FULL in str(error):
+            raise MemoryError(said(error)) from error
+        raise
     except UnicodeDecodeError as error:
         text = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
         pyvips.vips_lib.vips_error_clear()

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -152,7 +152,8 @@ class SimulatedWorker:
             case StillsTask():
                 yield from upscale_stills(task, partial(self._upscale, task), self.world.output)
 
-    def _upscale(self, task: StillsTask, still: Still) -> OutputReceipt:
+    def _upscale(self, task: StillsTask, still: Still) -> Generator[None, None, OutputReceipt]:
+        yield
         self.world.fail_image(still)
         key, content = output_key(task.plan, still.input), f"{still.input.source.key} twice as large".encode()
         self.world.computed[key] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from PIL import Image, ImageCms
 
 from cluster.images.info import ImageInfo
 from cluster.images.plan import ImageTreatment, plan_image
-from cluster.images.read import SourceImage, open_image
+from cluster.images.read import open_image
+from cluster.images.source import SourceImage
 from cluster.images.upscale import ImageResult, upscale_image
 from cluster.job import ImageSettings
 from sr_core.model import load_model
@@ -145,5 +147,15 @@ def upscaled(
     treatment = planned(opened(data).info, format_, quality, scale)
     path = folder / "output"
     upscaler = Upscaler(load_model("lanczos", treatment.model_scale), "cpu", "fp32", 256, 1)
-    result = upscale_image(io.BytesIO(data), "picture", treatment, upscaler, path)
+    result = finished(upscale_image(io.BytesIO(data), "picture", treatment, upscaler, path))
     return opened(path.read_bytes()), treatment, result
+
+
+def finished(work: Generator[None, None, ImageResult]) -> ImageResult:
+    """What came of it; its signs of life are passed over."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: ImageResult = end.value
+            return result

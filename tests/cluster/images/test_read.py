@@ -4,13 +4,15 @@ import io
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.images import webp
+from cluster.images import ifd, webp
 from cluster.images.plan import MAX_SOURCE_PX
 from cluster.images.read import read_info
 from sr_core.errors import MediaError, SpecError
@@ -407,3 +409,46 @@ def test_whole_gifs_of_other_programs_are_no_damage() -> None:
         source = opened(data)
         frames_of(source)
         assert source.damage == ""
+
+
+def aliasing(num_tags: int, num_bytes: int, order: str = "<") -> bytes:
+    """A TIFF structure whose tags all refer to nearly the same, nearly all of its bytes."""
+    start = 8 + 2 + 12 * num_tags + 4
+    entries = b"".join(
+        struct.pack(f"{order}HHII", 40_000 + n, 7, num_bytes - n, start + n) for n in range(num_tags)
+    )
+    head = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, num_tags)
+    return head + entries + bytes(4 + num_bytes)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tags_that_share_their_bytes_do_not_multiply_them(order: str) -> None:
+    blob = aliasing(500, 1 << 18, order)
+    tracemalloc.start()
+    tags = ifd.read_exif(blob)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tags
+    assert peak_bytes < 8 * len(blob)
+
+
+def test_reading_pages_takes_time_in_proportion_to_their_number() -> None:
+    pages = [Image.fromarray(np.full((2, 3), n % 251, np.uint8)) for n in range(2000)]
+    data = pillow_file(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    start_s = time.process_time()
+    source = opened(data)
+    assert [frame[0, 0, 0] for frame in frames_of(source)] == [n % 251 for n in range(2000)]
+    assert source.info.num_frames == 2000
+    assert time.process_time() - start_s < 10
+
+
+def test_pages_are_read_in_any_order_of_their_directories() -> None:
+    pages = [Image.fromarray(waves(3) // (1 + n)) for n in range(3)]
+    whole = pillow_file(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    data, (first, second, third) = bytearray(whole), ifd.read_tiff(whole, "pages").places
+    for place, target in ((4, third[0]), (third[1], second[0]), (second[1], first[0]), (first[1], 0)):
+        data[place : place + 4] = struct.pack("<I", target)
+    for forwards, backwards in zip(
+        frames_of(opened(whole)), frames_of(opened(bytes(data)))[::-1], strict=True
+    ):
+        np.testing.assert_array_equal(forwards, backwards)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import pyvips
+import torch
 from PIL import Image
 
 from cluster.images import ifd
 from cluster.images.upscale import upscale_image
-from cluster.images.write import write_image
-from sr_core.errors import OutputError
+from cluster.images.vips import VipsError, readable_errors
+from cluster.images.write import ImageWriter
+from sr_core.errors import OutputError, WorkerError
 from sr_core.model import load_model
 from sr_core.upscale import Upscaler
 from tests.cluster.images.pictures import (
@@ -24,6 +27,7 @@ from tests.cluster.images.pictures import (
     apng,
     chunk,
     exif,
+    finished,
     frames_of,
     opened,
     pillow_file,
@@ -302,13 +306,15 @@ def test_an_output_that_differs_from_the_plan_is_refused(tmp_path: Path) -> None
     treatment = replace(planned(opened(data).info), loop=7)
     upscaler = Upscaler(load_model("lanczos", 2), "cpu", "fp32", 256, 1)
     with pytest.raises(OutputError, match="plays"):
-        upscale_image(io.BytesIO(data), "a.png", treatment, upscaler, tmp_path / "output")
+        finished(upscale_image(io.BytesIO(data), "a.png", treatment, upscaler, tmp_path / "output"))
 
 
-def test_too_few_frames_are_refused(tmp_path: Path) -> None:
+def test_an_output_without_frames_is_refused(tmp_path: Path) -> None:
     treatment = planned(opened(rgb_file("PNG")).info)
-    with pytest.raises(OutputError, match="no frame"):
-        write_image(tmp_path / "output", iter(()), treatment, opened(rgb_file("PNG")).metadata)
+    metadata = opened(rgb_file("PNG")).metadata
+    writer = ImageWriter(tmp_path / "output", treatment, metadata)
+    with writer, pytest.raises(OutputError, match="no frame"):
+        writer.end()
 
 
 def test_exif_of_another_byte_order_is_updated_in_place() -> None:
@@ -377,3 +383,90 @@ def test_a_profile_that_makes_no_sense_is_carried_as_it_is(tmp_path: Path) -> No
     data = rgb_file("JPEG", icc_profile=b"no profile" * 20)
     for after in ("auto", "png", "tiff", "webp", "bmp"):
         assert upscaled(data, tmp_path, after)[0].metadata.icc == b"no profile" * 20
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_no_psnr_is_made_up_where_the_output_is_turned(orientation: int, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[274] = orientation
+    square = pillow_file(Image.fromarray(waves(3, 16, 16)), "PNG", exif=tags)
+    assert upscaled(square, tmp_path, "avif")[2].psnr_db is None
+    png_db = upscaled(square, tmp_path, "png")[2].psnr_db
+    assert png_db is not None
+    assert png_db > 30
+
+
+@pytest.mark.parametrize(
+    ("data", "num_frames"),
+    [
+        (animation("GIF"), 4),
+        (animation("WEBP"), 4),
+        (rgb_file("TIFF", save_all=True, append_images=[Image.fromarray(RGB)] * 2), 3),
+        (rgb_file("JPEG"), 1),
+    ],
+)
+def test_signs_of_life_come_between_the_steps_of_every_frame(
+    data: bytes, num_frames: int, tmp_path: Path
+) -> None:
+    treatment = planned(opened(data).info)
+    upscaler = Upscaler(load_model("lanczos", 2), "cpu", "fp32", 256, 1)
+    path = tmp_path / "output"
+    signs = sum(1 for _ in upscale_image(io.BytesIO(data), "picture", treatment, upscaler, path))
+    # Read, upscaled, written and verified; and twice for the whole file.
+    assert signs == 4 * num_frames + 2
+
+
+class FullDevice(Upscaler):
+    def upscale(self, *args: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("the device has 4 MiB left")
+
+
+class FullMachine(io.BytesIO):
+    def read(self, *size: Any) -> bytes:
+        if not size:
+            raise MemoryError
+        return super().read(*size)
+
+
+@pytest.mark.parametrize(("engine", "file"), [(FullDevice, io.BytesIO), (Upscaler, FullMachine)])
+def test_memory_that_runs_out_is_the_machines_fault(
+    engine: type[Upscaler], file: type[io.BytesIO], tmp_path: Path
+) -> None:
+    data = rgb_file("PNG")
+    upscaler = engine(load_model("lanczos", 2), "cpu", "fp32", 256, 1)
+    work = upscale_image(file(data), "a.png", planned(opened(data).info), upscaler, tmp_path / "output")
+    with pytest.raises(WorkerError, match="46x34"):
+        finished(work)
+
+
+def test_memory_that_libvips_lacks_is_no_damage() -> None:
+    with pytest.raises(MemoryError, match="size == 12MB"), readable_errors():
+        raise VipsError("unable to call write_to_memory", "vips_tracked: out of memory --- size == 12MB")
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 20), (8, 40), (30, 60), (90, 40)])
+def test_a_thumbnail_that_lies_over_the_tags_does_not_erase_them(start: int, length: int) -> None:
+    blob = bytearray(exif(6, b"\xff\xd8 thumbnail"))
+    at = blob.index(struct.pack("<HHI", 513, 4, 1))
+    blob[at + 8 : at + 12] = struct.pack("<I", start)
+    blob[at + 20 : at + 24] = struct.pack("<I", length)
+    updated = ifd.updated_exif(bytes(blob), 46, 34, 6)
+    tags = ifd.read_exif(updated)
+    assert tags[271].data == b"Framelift Camera\0\0"
+    assert tags[34665].directory is not None
+    assert tags[34665].directory[37500].data == b"NOTE" * 5
+    assert not ifd.has_thumbnail(updated)
+
+
+def test_pages_that_share_a_profile_each_have_it_and_the_output_once(tmp_path: Path) -> None:
+    pages = [Image.fromarray(waves(3, 3, 2)) for _ in range(40)]
+    data = bytearray(pillow_file(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    shared = len(data)
+    data += SRGB
+    for offset, pointer in ifd.read_tiff(bytes(data), "pages").places:
+        entry = next(at for at in range(offset + 2, pointer, 12) if data[at : at + 2] == b"\x1c\x01")
+        data[entry : entry + 12] = struct.pack("<HHII", 34675, 7, len(SRGB), shared)
+    assert {tags[34675].data for tags in opened(bytes(data)).metadata.tiff_tags} == {SRGB}
+    output, _, _ = upscaled(bytes(data), tmp_path)
+    assert [tags[34675].data for tags in output.metadata.tiff_tags] == [SRGB] * 40
+    assert (tmp_path / "output").read_bytes().count(SRGB) == 1
