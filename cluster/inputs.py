@@ -18,6 +18,7 @@ from sr_core.errors import SpecError
 
 STATE_FOLDER = ".framelift"
 _MAX_NAME_BYTES = 255
+_MAX_LISTED = 20
 ANIMATION_SUFFIXES = (".gif",)
 _OF_SEQUENCES: Container = "mkv"  # which holds what loses nothing
 
@@ -30,6 +31,7 @@ class InputSet:
         output_url: Of the store that outputs and state go to.
         inputs: Ordered by name.
         ignored: Keys in the input folder that are neither videos nor images by their names.
+        refused: Sources that fail by their names alone, and why.
         report_key: Where the report goes in the output's store.
     """
 
@@ -37,6 +39,7 @@ class InputSet:
     report_key: str
     inputs: tuple[Input, ...]
     ignored: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def find_inputs(
@@ -165,20 +168,20 @@ def _folder(source: Path, output: Path, names: _Names) -> InputSet:
     sequences, singles = names.sequences_among(objects, store)
     found = [info for info in singles if names.is_input(info.key)]
     ignored = tuple(info.key for info in singles if not names.is_input(info.key))
-    _refuse_names([*(info.key for info in found), *(sequence.source.key for sequence in sequences)])
     singly = (Input(_reference(store, info), names.output_name(info.key)) for info in found)
-    inputs = tuple(sorted([*singly, *sequences], key=lambda input_: input_.source.key))
-    if not inputs:
+    wanted = sorted([*singly, *sequences], key=lambda input_: input_.source.key)
+    inputs = tuple(input_ for input_ in wanted if not _wrong_name(input_))
+    refused = tuple((_printable(each.source.key), _wrong_name(each)) for each in wanted if _wrong_name(each))
+    if not wanted:
         raise SpecError(
             "there is neither a video nor an image in the folder",
             where=str(source),
             got=f"{len(objects)} other files",
             expected=f"names that end in {' '.join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))}",
         )
-    _refuse_long_names(inputs)
     _refuse_shared_outputs(inputs)
     _refuse_overwritten_sources(inputs, source, output)
-    return InputSet(str(output), "report.json", inputs, ignored)
+    return InputSet(str(output), "report.json", inputs, tuple(map(_printable, ignored)), refused)
 
 
 def _refuse_file(output: Path) -> None:
@@ -189,27 +192,19 @@ def _refuse_file(output: Path) -> None:
         )
 
 
-def _refuse_names(keys: Iterable[str]) -> None:
-    wrong = [repr(key) for key in keys if not _is_text(key)]
-    if wrong:
-        raise SpecError(
-            f"{len(wrong)} names are not valid UTF-8, and could not be written into any report",
-            got=", ".join(wrong[:3]),
-            next_step="rename them",
-        )
+def _wrong_name(input_: Input) -> str:
+    """Why a source fails by its name alone; empty if it does not."""
+    if not _is_text(input_.source.key):
+        return "its name is not valid UTF-8, and could not be written into any report; rename it"
+    num_bytes = len(PurePosixPath(input_.output_name).name.encode())
+    if num_bytes > _MAX_NAME_BYTES:
+        return f"its output's name would have {num_bytes} bytes, of which {_MAX_NAME_BYTES} can be; rename it"
+    return ""
 
 
-def _refuse_long_names(inputs: Iterable[Input]) -> None:
-    for input_ in inputs:
-        name = PurePosixPath(input_.output_name).name
-        if len(name.encode()) > _MAX_NAME_BYTES:
-            raise SpecError(
-                "an output's name would be longer than file systems allow",
-                where=input_.source.key,
-                got=f"{len(name.encode())} bytes",
-                expected=f"at most {_MAX_NAME_BYTES}",
-                next_step="rename the source",
-            )
+def _printable(key: str) -> str:
+    """A name as it can be written down: bytes that are no UTF-8 as `\\xe9`."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _refuse_shared_outputs(inputs: Iterable[Input]) -> None:
@@ -218,11 +213,11 @@ def _refuse_shared_outputs(inputs: Iterable[Input]) -> None:
         sources.setdefault(input_.output_name, []).append(input_.source.key)
     shared = {name: keys for name, keys in sources.items() if len(keys) > 1}
     if shared:
-        name, keys = next(iter(shared.items()))
+        listed = [f"{name} from {' and '.join(keys)}" for name, keys in shared.items()]
+        more = f"; and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
         raise SpecError(
-            f"{len(shared)} outputs would be written by more than one input",
-            where=name,
-            got=" and ".join(keys),
+            "outputs would be written by more than one input",
+            got="; ".join(listed[:_MAX_LISTED]) + more,
             next_step="rename one, or upscale them into different folders",
         )
 

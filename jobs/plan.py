@@ -193,7 +193,8 @@ def _plan(request: Request, inputs: InputSet, workers: WorkerRequest) -> Planned
         *(PlannedFile.of(video) for video in found.videos),
         *(PlannedFile.of_still(still) for still in found.stills),
     ]
-    files = [*planned, *skipped, *failed]
+    refused = [PlannedFile(name, "", "failed", reason=why) for name, why in inputs.refused]
+    files = [*planned, *skipped, *failed, *refused]
     files.sort(key=lambda file: file.source)
     return PlannedJob(request.job.id, tuple(files), inputs.ignored, found.estimate)
 

@@ -14,7 +14,10 @@ from cluster.images.vips import Planes, VipsError, planes_of, readable_errors, r
 from sr_core.errors import MediaError
 
 # Libvips goes on after these, and every pixel is there.
-_HARMLESS = re.compile(r"extraneous bytes before marker|Invalid SOS parameters|Unknown Adobe color transform")
+# Bytes before a restart marker are scan data that make no sense; before others they are padding.
+_HARMLESS = re.compile(
+    r"extraneous bytes before marker 0x(?!d[0-7])|Invalid SOS parameters|Unknown Adobe color transform"
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cluster.images.read_bmp import open_bmp
 from cluster.images.sniff import NUM_BYTES, format_of_content
 from cluster.images.source import Metadata, SourceImage
 from cluster.images.tiff import open_tiff
-from cluster.images.vips import Image, VipsError, said
+from cluster.images.vips import Image, VipsError, forget_errors, said
 from sr_core.errors import MediaError
 
 _MAX_FILE_BYTES = 1 << 32
@@ -45,6 +45,7 @@ def open_image(file: BinaryIO, name: str) -> SourceImage:
         raise MediaError("the image is too large", where=name, got=f"{num_bytes:,} bytes", expected="4 GiB")
     file.seek(0)
     data = file.read()
+    forget_errors()
     try:
         return _OPENERS[format_](data, name)
     except VipsError as error:

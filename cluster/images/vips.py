@@ -58,15 +58,21 @@ def readable_errors() -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:
         text = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
-        pyvips.vips_lib.vips_error_clear()
+        forget_errors()
         raise VipsError("unable to read", text or "a text that is not UTF-8") from error
+
+
+def forget_errors() -> None:
+    """Leaves nothing of what was said of one file to be taken as said of the next."""
+    pyvips.vips_lib.vips_error_clear()
 
 
 def said(error: Exception) -> str:
     """What libvips said, in one line, once."""
     lines = dict.fromkeys(line.strip() for line in str(error).splitlines())
     general = ("unable to", "fetch failed")
-    return "; ".join(line for line in lines if line and not line.startswith(general)) or str(error).strip()
+    telling = [line for line in lines if line and not line.startswith(general)]
+    return "; ".join(telling) or "its data is damaged or ends early"
 
 
 def planes_of(image: Any) -> Planes:

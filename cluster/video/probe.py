@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from cluster.video import matroska
+from cluster.video.cut_off import is_cut_off
 from cluster.video.info import (
     UNSPECIFIED,
     ColorTags,
@@ -48,6 +49,7 @@ _USUAL_RATES = tuple(
 )
 _JUMPS = "timestamps jump ahead"
 _NUM_PACKETS_TRIED = 100
+_MOST_APART_S = 1  # where a file breaks off, between the ends of streams that would both go on
 # As Matroska stores the kind of a block addition, by which it carries Dolby Vision's configuration record.
 _DOVI_RECORDS = (b"\x41\xe7\x84dvcC", b"\x41\xe7\x84dvvC", b"\x41\xe7\x84dvwC")
 _NO_PICTURE_STREAM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -103,7 +105,7 @@ def _main_video(container: InputContainer, name: str) -> Any:
     streams = _pictures(container)
     streams.sort(key=lambda stream: not stream.disposition & Disposition.default)
     if not streams:
-        found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+        found = _listed_kinds(container)
         raise MediaError("there is no video in this file", where=name, got=found, expected="a video stream")
     if streams[0].codec_context is None:
         raise MediaError(
@@ -112,6 +114,15 @@ def _main_video(container: InputContainer, name: str) -> Any:
             got=f"a stream without a known codec (stream {streams[0].index})",
         )
     return streams[0]
+
+
+def _listed_kinds(container: InputContainer) -> str:
+    """What is there, in words, where there is no video."""
+    if not container.streams:
+        return "no stream"
+    words = {"video": "a cover picture", "audio": "sound", "subtitle": "subtitles"}
+    found = dict.fromkeys(words.get(stream.type, stream.type) for stream in container.streams)
+    return f"only {' and '.join(sorted(found))}"
 
 
 def _pictures(container: InputContainer) -> list[Any]:
@@ -290,12 +301,31 @@ def _promised_num_frames(
     if "mov" in container.format.name:
         # `stream.frames` counts what an edit list takes away; the index is of what is left.
         promised = sum(not entry.is_discard for entry in stream.index_entries)
-    elif "matroska" in container.format.name and container.duration and matroska.missing_bytes(file):
+    elif not is_cut_off(file, container.format.name):
+        return None
+    elif container.format.name == "avi":
+        # Also counts frames without data, which repeat the one before; decoding times count them too.
+        promised = num_frames + stream.frames - scan.end_of_decoding if stream.frames else 0
+    elif not container.duration:
+        return None
+    elif "matroska" in container.format.name:
         missing_s = Fraction(container.duration, av.time_base) - scan.end_pts * stream.time_base
         promised = num_frames + max(1, round(missing_s * rate))
     else:
-        return None
+        promised = num_frames + round(_missing_s(file, container, stream, scan) * rate)
     return promised if promised > num_frames else None
+
+
+def _missing_s(file: BinaryIO, container: InputContainer, stream: Any, scan: Scan) -> Fraction:
+    """How much of the duration is behind the last packet of any stream, where the video goes on so far."""
+    end_s = scan.end_pts * stream.time_base
+    last_s = end_s
+    with open_source(file, "") as every:
+        for packet in read_packets(every, tuple(every.streams), ErrorNotes()):
+            if packet.pts is not None:
+                last_s = max(last_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    has_ended = last_s - end_s > _MOST_APART_S
+    return Fraction(0) if has_ended else Fraction(container.duration or 0, av.time_base) - last_s
 
 
 def _duration_s(container: InputContainer, stream: Any, scan: Scan) -> float:

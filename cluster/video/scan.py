@@ -105,6 +105,11 @@ class Scan:
         gap = self._ordered_last[-1] - self._ordered_last[0]
         return self.last_pts + max(self._last_duration or gap, 1)
 
+    @property
+    def end_of_decoding(self) -> int:
+        """The last packet's decoding time plus one tick, as the file says it."""
+        return 0 if self._last_dts is None else self._last_dts + 1
+
     def timeline(self) -> Timeline:
         """What was seen, in display order."""
         return Timeline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ _FORMATS = (
     # Recordings, old players and bare streams.
     "wtv,gxf,lxf,nsv,nuv,pva,ty,vivo,film_cpk,flic,smk,bink,roq,rpl,"
     "m4v,mjpeg,vc1,av1,obu,vvc,cavsvideo,avs2,dirac,dnxhd,yuv4mpegpipe"
+)
+# Only to say what a file is that is none of these.
+_OTHER_FORMATS = (
+    "mp3,wav,w64,flac,aac,ac3,eac3,dts,truehd,aiff,caf,au,amr,ape,wv,tta,dsf,"
+    "png_pipe,jpeg_pipe,webp_pipe,tiff_pipe,bmp_pipe,psd_pipe,jpegxl_pipe,j2k_pipe,exr_pipe,dpx_pipe,svg_pipe"
 )
 _MAX_STREAMS = 1000
 MAX_PIXELS = 1 << 28
@@ -77,7 +83,7 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
         raise MediaError(
             "the file cannot be read as a video",
             where=name,
-            got=reason(error),
+            got=_other_kind(file) or reason(error),
             expected="a complete mp4, mov, mkv, webm, ts, avi, mpg or flv file",
             next_step="check that it is complete and plays",
         ) from error
@@ -90,6 +96,18 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
             expected=f"{_MAX_STREAMS} at most",
         )
     return container
+
+
+def _other_kind(file: BinaryIO) -> str:
+    """Which sound or picture `file` is, in FFmpeg's words; empty if none that is known."""
+    file.seek(0)
+    options = {**_OPTIONS, "format_whitelist": _OTHER_FORMATS}
+    try:
+        with av.open(file, "r", container_options=options, metadata_errors="replace") as container:
+            codecs = ", ".join(dict.fromkeys(map(codec_name, container.streams)))
+            return f"{container.format.long_name} ({codecs})" if codecs else ""
+    except (av.FFmpegError, UnicodeError):
+        return ""
 
 
 def check_size(width: int, height: int, name: str) -> None:
@@ -116,7 +134,9 @@ def read_packets(
                     yield packet
             return
         except av.FFmpegError as error:
-            notes.add(f"reading: {reason(error)}")
+            # Some of FFmpeg's demuxers, as that of DV, say -1 of anything, which is the number of this error.
+            is_unnamed = isinstance(error, av.error.PermissionError) and error.errno == errno.EPERM
+            notes.add(f"reading: {'data are incomplete or damaged' if is_unnamed else reason(error)}")
             num_errors += 1
 
 

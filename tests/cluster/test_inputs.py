@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,20 @@ def test_a_container_that_contradicts_the_name_is_refused(tmp_path: Path) -> Non
     source = tree(tmp_path, "a.mp4") / "a.mp4"
     with pytest.raises(SpecError, match="disagree"):
         find(source, tmp_path / "b.mkv", VideoSettings(container="mp4"))
+
+
+def test_names_that_cannot_be_written_down_fail_alone(tmp_path: Path) -> None:
+    source = tree(tmp_path / "in", "a.mp4", "x" * 252 + ".ts")
+    Path(os.fsdecode(os.fsencode(source) + b"/latin\xe9.mp4")).write_bytes(b"film")
+    found = find(source, tmp_path / "out")
+    assert [input_.source.key for input_ in found.inputs] == ["a.mp4"]
+    reasons = dict(found.refused)
+    assert set(reasons) == {"latin\\xe9.mp4", "x" * 252 + ".ts"}
+    assert "UTF-8" in reasons["latin\\xe9.mp4"]
+    assert "256 bytes" in reasons["x" * 252 + ".ts"]
+
+
+def test_every_pair_of_inputs_for_one_output_is_named(tmp_path: Path) -> None:
+    source = tree(tmp_path / "in", "a.mp4", "a.ts", "b.avi", "b.mkv")
+    with pytest.raises(SpecError, match=r"a\.mp4 from a\.mp4 and a\.ts; b\.mkv from b\.avi and b\.mkv"):
+        find(source, tmp_path / "out")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cluster.images import ifd, webp
 from cluster.images.plan import MAX_SOURCE_PX
-from cluster.images.read import read_info
+from cluster.images.read import open_image, read_info
 from sr_core.errors import MediaError, SpecError
 from tests.cluster.images.pictures import (
     SRGB,
@@ -452,3 +452,19 @@ def test_pages_are_read_in_any_order_of_their_directories() -> None:
         frames_of(opened(whole)), frames_of(opened(bytes(data)))[::-1], strict=True
     ):
         np.testing.assert_array_equal(forwards, backwards)
+
+
+def test_one_damaged_file_is_not_blamed_for_what_another_lacks() -> None:
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    picture.save(jpeg, "jpeg")
+    picture.save(png, "png")
+    said = []
+    for file in (jpeg, png):
+        content = file.getvalue()
+        source = open_image(io.BytesIO(content[: len(content) * 6 // 10]), "cut")
+        list(source.frames())
+        said.append(source.damage)
+    assert "JPEG" in said[0]
+    assert said[1]
+    assert "JPEG" not in said[1]
