@@ -11,6 +11,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
@@ -39,6 +40,8 @@ _OF_THE_FILE = {
 }
 _STATISTICS = re.compile(r"(number_of_\w+|_statistics_\w+)")
 _LANGUAGE_SUFFIX = re.compile(r"-[a-z]{3}$")
+_PCM_BITS = re.compile(r"pcm_[suf](\d+)(?:le|be)?")
+_PCM_BYTE = ("pcm_alaw", "pcm_mulaw")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Carried:
         tracks: The source's streams that are carried, less covers, attachments and sound that has nothing
             that could be coded anew.
         num_packets: Of all tracks.
+        start_s: The earliest pts of all tracks, in seconds; None where there is none.
         notes: What was wrong in the source.
         repaired: What was done to its times, where those of its video need repair.
     """
@@ -143,6 +147,7 @@ class Carried:
         self.notes = ErrorNotes()
         self.repaired: tuple[str, ...] = ()
         self.num_packets = 0
+        self.start_s: Fraction | None = None
         self._spool = spool_file
         self._container = container
         streams: list[Any] = [source.streams[index] for index in indexes]
@@ -158,6 +163,11 @@ class Carried:
         self._read(self._repaired(source, video) if video.timestamp_problem else self._as_it_is(source))
         self.tracks = [stream for stream in self.tracks if self._template_of(stream) is not None]
         self._time_bases = {stream.index: self._template_of(stream).time_base for stream in self.tracks}
+
+    @property
+    def has_covers(self) -> bool:
+        """Whether a cover is among what is carried."""
+        return bool(self._covers)
 
     def add_track(self, output: OutputContainer, stream: Any) -> None:
         """Makes the counterpart of `stream`, one of `tracks`."""
@@ -186,11 +196,18 @@ class Carried:
                 packet.stream = self._outputs[index]
                 yield packet
 
-    def packets(self) -> Iterator[av.Packet[Any]]:
-        """All packets of the tracks, in the source's order, each ready for the output."""
+    def packets(self, zero_s: Fraction = Fraction(0)) -> Iterator[av.Packet[Any]]:
+        """All packets of the tracks, in the source's order, each ready for the output.
+
+        Args:
+            zero_s: The time on the source's clock that is zero in the output.
+        """
+        zeros = {index: round(zero_s / time_base) for index, time_base in self._time_bases.items()}
         self._spool.seek(0)
         for index, packet in spool.read_packets(self._spool):
             packet.time_base = self._time_bases[index]
+            packet.pts = None if packet.pts is None else packet.pts - zeros[index]
+            packet.dts = None if packet.dts is None else packet.dts - zeros[index]
             packet.stream = self._outputs[index]
             yield packet
 
@@ -257,10 +274,13 @@ class Carried:
         """Keeps the covers, puts the tracks' packets on the spool, and makes the tracks' digests."""
         makers = {stream.index: self._new_maker(stream) for stream in self.tracks}
         ordered = _Ascending(self._container)
-        holdable = self._with_sound_anew(self._without_covers(packets))
+        holdable = self._with_sound_anew(self._of_whole_samples(self._without_covers(packets)))
         for packet in ordered.packets(_with_durations(_with_dts(holdable))):
             makers[packet.stream.index].add(packet)
             self.num_packets += 1
+            if packet.pts is not None:
+                start_s = packet.pts * packet.time_base
+                self.start_s = start_s if self.start_s is None else min(self.start_s, start_s)
             spool.write_packet(self._spool, packet)
         for stream in self.tracks:
             if self._template_of(stream) is None:
@@ -277,6 +297,19 @@ class Carried:
                 self._cover_packets.setdefault(packet.stream.index, packet)
             else:
                 yield packet
+
+    def _of_whole_samples(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+        """The same packets; PCM that breaks off within a sample, as in cut files, loses the rest of it."""
+        sizes = {stream.index: _pcm_sample_bytes(stream) for stream in self.tracks}
+        for packet in packets:
+            size = sizes[packet.stream.index]
+            too_many = packet.size % size if size else 0
+            if not too_many:
+                yield packet
+                continue
+            self.notes.add(f"stream {packet.stream.index}: a sample of sound that breaks off is left out")
+            if packet.size > too_many:
+                yield _shortened(packet, packet.size - too_many)
 
     def _with_sound_anew(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
         """The same packets, with those of converters in place of what these took."""
@@ -432,6 +465,24 @@ class _Ascending:
             return 0
         sample_rate = packet.stream.codec_context.sample_rate if kind == "audio" else 0
         return math.ceil(1 / (sample_rate * packet.time_base)) if sample_rate else 1
+
+
+def _pcm_sample_bytes(stream: Any) -> int:
+    """The size of one sample of all channels of PCM; 0 of any other stream."""
+    codec = codec_name(stream)
+    bits = _PCM_BITS.fullmatch(codec)
+    num_bytes = int(bits[1]) // 8 if bits else int(codec in _PCM_BYTE)
+    return num_bytes * int(stream.codec_context.channels) if num_bytes else 0
+
+
+def _shortened(packet: av.Packet[Any], num_bytes: int) -> av.Packet[Any]:
+    """The first bytes of PCM, with the times of `packet`."""
+    shortened: av.Packet[Any] = av.Packet(bytes(memoryview(packet)[:num_bytes]))
+    shortened.stream, shortened.time_base = packet.stream, packet.time_base
+    shortened.pts, shortened.dts = packet.pts, packet.dts
+    shortened.duration = (packet.duration or 0) * num_bytes // packet.size
+    shortened.is_keyframe = packet.is_keyframe
+    return shortened
 
 
 def _without_adts(payload: bytes) -> bytes:

@@ -19,6 +19,7 @@ _BACK_PTS_S = 1  # of streams without decoding times, whose pts go back as deep 
 _MAX_STEP_S = 1  # what is longer is a gap
 _USUAL_RATE = Fraction(25)
 _FLV_SIGN = 1 << 31
+_BROADCAST_FORMATS = ("mpegts", "mpeg")
 
 
 @dataclass
@@ -111,6 +112,11 @@ def with_signs(
         if packet.dts is not None and packet.dts >= _FLV_SIGN:
             packet.dts -= 2 * _FLV_SIGN
         yield packet
+
+
+def has_broadcast_clock(container: InputContainer) -> bool:
+    """Whether the format's times are those of a sender's clock, so that a film may start at any of them."""
+    return container.format.name in _BROADCAST_FORMATS
 
 
 def clock_of(stream: Any) -> Clock:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from cluster.video.carry import Carried, StreamDigest, carried_metadata, stream_metadata
+from cluster.video.clock import has_broadcast_clock
 from cluster.video.codecs import EncodeSettings
 from cluster.video.containers import INT32_MAX, MUXERS, Container, muxer_options, track_timescale
 from cluster.video.encode import set_color
@@ -26,6 +28,7 @@ from sr_core.errors import MediaError, OutputError
 # With the index in front a player can start before it has the whole file. Moving it there takes another pass
 # over the file and twice the index's size in memory, which a film of many hours does not get.
 _MANY_PACKETS = 1_000_000
+_OWN_KEYS = "com."  # reverse domain names, as of com.apple.quicktime.make and com.android.version
 
 _Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 
@@ -56,12 +59,15 @@ class JoinResult:
         carried: The other streams, in the output's order.
         metadata_keys: Of the whole file, in lower case.
         told: What the user must know of the other streams, and of repaired times.
+        zero_pts: What is zero in the output, in ticks of what was encoded: all streams were moved by it. The
+            digests of `carried` are on the source's clock, as is everything else but the output.
     """
 
     video_position: int
     carried: tuple[StreamDigest, ...]
     metadata_keys: frozenset[str]
     told: tuple[str, ...]
+    zero_pts: int = 0
 
 
 def join(
@@ -96,16 +102,22 @@ def join(
             metadata = carried_metadata(container.metadata, settings.container)
             output.metadata.update(metadata)
             output.set_chapters(container.chapters())
-        if settings.container in ("mp4", "mov") and carried.num_packets + video.num_packets < _MANY_PACKETS:
-            output.container_options["movflags"] = "+faststart"
+            zero_pts = _zero_pts(video, carried, settings) if has_broadcast_clock(container) else 0
+        is_long = carried.num_packets + video.num_packets >= _MANY_PACKETS
+        output.container_options.update(_flags(settings.container, metadata, is_long, carried.has_covers))
         output.start_encoding()
-        for packet in _holdable(_merged(video, carried), settings.container, name):
+        for packet in _holdable(_merged(video, carried, zero_pts), settings.container, name):
             output.mux(packet)
     return JoinResult(
         video_position=position,
         carried=carried.digests(),
         metadata_keys=frozenset(key.lower() for key in metadata),
-        told=(*carried.repaired, *(f"of the other streams: {text}" for text in carried.notes.texts)),
+        told=(
+            *carried.repaired,
+            *_zero_told(zero_pts * settings.encode.time_base),
+            *(f"of the other streams: {text}" for text in carried.notes.texts),
+        ),
+        zero_pts=zero_pts,
     )
 
 
@@ -126,6 +138,20 @@ def _writing(path: Path, settings: JoinSettings) -> Iterator[OutputContainer]:
         if isinstance(error, av.FFmpegError | ValueError | OSError):
             raise write_error("the output cannot be written", path, error) from error
         raise
+
+
+def _flags(
+    container: Container, metadata: Mapping[str, str], is_long: bool, has_covers: bool
+) -> dict[str, str]:
+    """The muxer's options that depend on what goes into the file."""
+    if container not in ("mp4", "mov"):
+        return {}
+    flags = [] if is_long else ["faststart"]
+    # QuickTime's own keys, as phones and cameras write them, need another table, which then holds all tags.
+    # Where covers are, that has no place for them.
+    if not has_covers and any(key.lower().startswith(_OWN_KEYS) for key in metadata):
+        flags.append("use_metadata_tags")
+    return {"movflags": "".join(f"+{flag}" for flag in flags)} if flags else {}
 
 
 def _add_streams(
@@ -151,6 +177,7 @@ class _Parts:
         self._pts = packet_pts
         self._settings = settings
         self._stream: Any = None
+        self.time_base = settings.encode.time_base
         self._first_path = next(self._paths)
         with _open_part(self._first_path) as part:
             self._format = _format_of(part)
@@ -173,9 +200,14 @@ class _Parts:
                 self._stream.codec_context.codec_tag = template.codec_context.codec_tag
         return self._stream
 
-    def packets(self) -> _Packets:
-        """In decoding order."""
-        all_pts = np.concatenate(self._pts)
+    @property
+    def start_pts(self) -> int:
+        """When the first frame is shown."""
+        return min(int(pts.min()) for pts in self._pts)
+
+    def packets(self, zero_pts: int) -> _Packets:
+        """In decoding order, with what is at `zero_pts` on the source's clock at zero."""
+        all_pts = np.concatenate(self._pts) - zero_pts
         if all_pts.min() < 0:
             raise OutputError("no container holds frames before zero", got=f"pts {all_pts.min()}")
         dts = global_dts(all_pts)
@@ -184,7 +216,7 @@ class _Parts:
         first = 0
         for path, pts, end_pts in zip(self._all_paths(), self._pts, ends, strict=True):
             durations = packet_durations(pts, end_pts)
-            yield from self._packets_of(path, pts, dts[first : first + len(pts)], durations)
+            yield from self._packets_of(path, pts - zero_pts, dts[first : first + len(pts)], durations)
             first += len(pts)
 
     def _end_pts(self, last_pts: int) -> int:
@@ -210,7 +242,7 @@ class _Parts:
                 packet.pts = int(pts[num])
                 packet.dts = int(dts[num])
                 packet.duration = int(durations[num])
-                packet.time_base = self._settings.encode.time_base
+                packet.time_base = self.time_base
                 packet.stream = self._stream
                 num += 1
                 yield packet
@@ -260,12 +292,33 @@ def _add_video(output: OutputContainer, parts: _Parts, source_stream: Any, setti
         context.codec_tag = "hvc1"  # Apple's players take no other
 
 
-def _merged(parts: _Parts, carried: Carried) -> _Packets:
+def _zero_pts(video: _Parts, carried: Carried, settings: JoinSettings) -> int:
+    """When the first of all streams starts, in ticks of what was encoded: what becomes zero.
+
+    A film that starts before zero stays where it is. Where its first frames do not decode, it starts there
+    all the same.
+    """
+    time_base, source = settings.encode.time_base, settings.video
+    first_s = min(source.start_pts * source.time_base, video.start_pts * time_base)
+    if carried.start_s is not None:
+        first_s = min(first_s, carried.start_s)
+    return max(0, math.floor(first_s / time_base))
+
+
+def _zero_told(zero_s: Fraction) -> tuple[str, ...]:
+    if not zero_s:
+        return ()
+    minutes, milliseconds = divmod(round(zero_s * 1000), 60_000)
+    clock = f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds / 1000:06.3f}"
+    return (f"the broadcast clock started at {clock}; all times are moved so that the output starts at 0",)
+
+
+def _merged(parts: _Parts, carried: Carried, zero_pts: int) -> _Packets:
     """All packets, by their decoding times: each file's order stays, and of equal times video comes first."""
     yield from carried.cover_packets()
-    videos = parts.packets()
+    videos = parts.packets(zero_pts)
     video = next(videos, None)
-    for packet in carried.packets():
+    for packet in carried.packets(zero_pts * parts.time_base):
         while video is not None and _seconds(video) <= _seconds(packet):
             yield video
             video = next(videos, None)

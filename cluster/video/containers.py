@@ -144,7 +144,9 @@ def carried_streams(info: SourceInfo, container: Container) -> tuple[tuple[int, 
             continue
         if stream.index == chapter_track:
             continue
-        if can_hold(container, stream):
+        if _is_written_anew(info, stream, container):
+            told.append(f"{_described(stream)} is written anew, with the same timecode, instead of copied")
+        elif can_hold(container, stream):
             carried.append(stream.index)
             told += _of_carried(info, stream, container)
         elif stream.kind == "audio" and sound_encoder(container, stream.codec) is not None:
@@ -216,6 +218,11 @@ def _chapter_track(info: SourceInfo) -> int | None:
         return None
     tracks = [s.index for s in info.streams if s.kind == "data" and s.codec in ("bin_data", "text")]
     return tracks[0] if tracks else None
+
+
+def _is_written_anew(info: SourceInfo, stream: StreamInfo, container: Container) -> bool:
+    """Whether it is the track of a timecode, which the muxer makes of the tag that goes with the video."""
+    return bool(info.timecode) and stream.codec == "tmcd" and container in ("mp4", "mov")
 
 
 def _of_carried(info: SourceInfo, stream: StreamInfo, container: Container) -> list[str]:

@@ -19,19 +19,19 @@ from av.video.frame import VideoFrame
 
 from cluster.video.deinterlace import Picture, pictures
 from cluster.video.field_pairs import whole_frames
-from cluster.video.frame_times import FrameTimes
+from cluster.video.frame_times import FrameTimes, counted
 from cluster.video.info import DeinterlaceMode, VideoInfo
+from cluster.video.losses import NEAR_FRAMES, Losses
 from cluster.video.pixels import PixelFormat, pixel_format, without_full_range
 from cluster.video.placement import Placement
 from cluster.video.planes import Plane, planes_of
-from cluster.video.repair import repaired_times
+from cluster.video.repair import may_jump, repaired_times
 from cluster.video.source import ErrorNotes, check_size, new_decoder, only, open_source, read_packets, reason
 from sr_core.errors import MediaError
 
 _FIRST_STEP_BACK_S = 1
 _NUM_STEPS_BACK = 6
 _MAX_GAPS = 20
-_NEAR_FRAMES = 3  # the packet that a demuxer suspects need not be the one beside the gap
 _LONGEST_FRAMES = Fraction(3, 2)  # between two frames of which none is lost in between
 _Range = tuple[int | None, int | None]  # half-open, in pts; None is open
 
@@ -52,7 +52,7 @@ class DecodedFrame:
             or, above 8 bits, uint16 with the code in the low bits. Rows may have gaps between them. To be
             read only: the decoder may still refer to them.
         pixels: The format of this very frame; a few videos change it, or their size, in the middle.
-        is_corrupt: The decoder says that it is damaged.
+        is_corrupt: The decoder or the demuxer says that it is damaged, or it refers to frames that are lost.
         is_interlaced: It says that it is made of two fields, and still is.
         props: The decoded frame itself where it carries closed captions; of two fields the first has it.
     """
@@ -101,6 +101,8 @@ class VideoReader:
     def _begin(self) -> None:
         self._notes = ErrorNotes()
         self._suspect_pts: list[int] = []
+        self._losses = Losses(self._longest_pts)
+        self._hurt_pts: set[int] = set()
         self.packet_pts = array("q")
         self._frame_pts = array("q")
         self._coming_pts: list[int] = []  # a heap, of packets that were read
@@ -177,12 +179,27 @@ class VideoReader:
     def _gaps(self) -> Iterator[str]:
         """Where packets were lost. Demuxers suspect it also where recordings were joined, without a gap."""
         pts = np.sort(np.frombuffer(self.packet_pts, np.int64))
-        longest_pts = _LONGEST_FRAMES / (self._video.frame_rate * self._video.time_base)
+        gaps: dict[tuple[int, int], None] = {}
         for suspect in self._suspect_pts:
             index = int(np.searchsorted(pts, suspect))
-            around = pts[max(0, index - _NEAR_FRAMES) : index + _NEAR_FRAMES + 1]
-            if len(around) > 1 and np.diff(around).max() > longest_pts:
-                yield f"reading: packets are lost at {float(suspect * self._video.time_base):.3f} s"
+            around = pts[max(0, index - NEAR_FRAMES) : index + NEAR_FRAMES + 1]
+            steps = np.diff(around)
+            if len(steps) and steps.max() > self._longest_pts:
+                at = int(steps.argmax())
+                gaps[int(around[at]), int(around[at + 1])] = None
+        # Where packets are lost, the nominal rate may be too low.
+        frame_pts = max(1, int(np.median(np.diff(pts)))) if gaps else 1
+        yield from (self._described(before + frame_pts, after, frame_pts) for before, after in gaps)
+
+    def _described(self, start_pts: int, end_pts: int, frame_pts: int) -> str:
+        """Says what is lost in the half-open range, where a frame lasts `frame_pts`."""
+        start_s, end_s = start_pts * self._video.time_base, end_pts * self._video.time_base
+        lost = counted(max(1, round((end_pts - start_pts) / frame_pts)), "frame")
+        return f"reading: packets are lost, about {lost} from {float(start_s):.3f} to {float(end_s):.3f} s"
+
+    @property
+    def _longest_pts(self) -> Fraction:
+        return _LONGEST_FRAMES / (self._video.frame_rate * self._video.time_base)
 
     def _repair(self) -> None:
         """Finds the times that the frames get, once; then the file is to be opened again."""
@@ -295,12 +312,42 @@ class VideoReader:
     def _note(self, packet: av.Packet[Any], wanted: _Range) -> None:
         if packet.is_corrupt and packet.pts is not None and _is_within(packet.pts, *wanted):
             self._suspect_pts.append(packet.pts)
+        is_flagged = packet.is_corrupt and self._trusts_demuxer()
+        if self._losses.hurts(packet) or is_flagged or self._ends_behind_file(packet):
+            self._hurt_pts |= self._frame_pts_of(packet)
         if packet.is_discard or packet.pts is None or self._placement is not None:
             return
         if self._deinterlace == "field":
             heapq.heappush(self._coming_pts, packet.pts)
         if _is_within(packet.pts, *wanted):
             self.packet_pts.append(packet.pts)
+
+    def _trusts_demuxer(self) -> bool:
+        """Whether packets that the demuxer flags are damaged.
+
+        Where clocks may be set anew it flags what is beside every joint too, of which decoders say more; but
+        a decoder of pictures that stand alone may say nothing of one that is half there.
+        """
+        assert self._container is not None
+        context = self._stream.codec_context
+        return bool(context.codec.intra_only) or not may_jump(self._container)
+
+    def _ends_behind_file(self, packet: av.Packet[Any]) -> bool:
+        """Whether the demuxer of DV made up the end of `packet`: it leaves there what the last frame had."""
+        assert self._container is not None
+        if self._container.format.name != "dv" or packet.pos is None:
+            return False
+        return packet.pos + packet.size > self._container.size
+
+    def _frame_pts_of(self, packet: av.Packet[Any]) -> set[int]:
+        """When the frame of `packet` is shown; empty where that is not known before it is decoded."""
+        if packet.pts is None or packet.is_discard:
+            return set()
+        if self._repaired is None:
+            return {packet.pts}
+        if not self._repaired.is_in_display_order:
+            return set()
+        return {int(self._repaired.pts[self._repaired.place_of[packet.pts]])}
 
     def _sequence(self, packet: av.Packet[Any]) -> bytes:
         """What the sequence header in `packet` says of size, shape, rate and format; empty without one."""
@@ -349,7 +396,7 @@ class VideoReader:
             pts=self._display_pts(picture),
             planes=planes_of(picture.image, picture.pixels),
             pixels=pixels,
-            is_corrupt=frame.is_corrupt,
+            is_corrupt=frame.is_corrupt or _pts(frame) in self._hurt_pts,
             is_interlaced=frame.interlaced_frame and not picture.is_deinterlaced,
             props=frame if has_captions else None,
         )

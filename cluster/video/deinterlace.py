@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
 
 from cluster.video.info import DeinterlaceMode
 from cluster.video.pixels import PIXEL_FORMATS, PixelFormat, pixel_format, without_full_range
@@ -19,6 +20,7 @@ from sr_core.errors import MediaError
 
 _ANY_TIME_BASE = Fraction(1, 1000)  # the filter's times are not used
 _SMALL_PX = 16
+_ANY_MATRIX = Colorspace.ITU601  # the scaler refuses some that frames name, and grey has none
 _BWDIF = "mode={mode}:parity=auto:deint=all"
 # Planar formats that bwdif (FFmpeg 8.1) does not take, and those with the same planes that it does. It works
 # on one plane at a time, and depth is to it no more than where it clips.
@@ -87,7 +89,14 @@ def repeats_field(frame: VideoFrame) -> bool:
     PyAV has no getter for that flag. But told to deinterlace what says it is interlaced, bwdif passes over a
     frame that comes after a progressive one with the flag: so a combed frame is sent behind `frame`.
     """
-    small = frame.reformat(width=_SMALL_PX, height=_SMALL_PX, format="gray", threads=SCALER_THREADS)
+    small = frame.reformat(
+        width=_SMALL_PX,
+        height=_SMALL_PX,
+        format="gray",
+        src_colorspace=_ANY_MATRIX,
+        dst_colorspace=_ANY_MATRIX,
+        threads=SCALER_THREADS,
+    )
     combed = VideoFrame(_SMALL_PX, _SMALL_PX, "gray")
     (plane,) = stored_planes(combed, PIXEL_FORMATS["gray"])
     plane[::2], plane[1::2] = 0, 255

@@ -9,9 +9,8 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from cluster.video.frame_times import FrameTimes
+from cluster.video.frame_times import MAX_REORDERING, FrameTimes
 
-_MAX_REORDERING = 32  # twice the deepest that H.264 and HEVC allow
 _NUM_FRAMES_TO_LEARN = 64
 _LEAST_GAP = 2  # ticks, between which there is another
 
@@ -71,7 +70,8 @@ class Placement:
             return self._late_pts(num_places)
         self._note(number)
         if self._times.is_in_display_order:
-            own = int(self._times.place_of[number])
+            is_untimed = number in self._times.untimed
+            own = self._next if is_untimed else int(self._times.place_of[number])
         else:
             own = max(self._next, self._num_came - 1 + self._num_lost)
         return self._pts_in_turn(own) if self._next <= own < num_places else self._late_pts(own)
@@ -102,7 +102,7 @@ class Placement:
         self._num_came += 1
         self._reach = max(self._reach, self._newest - number)
         self._newest = max(self._newest, number)
-        reach = self._reach if self._newest >= _NUM_FRAMES_TO_LEARN else _MAX_REORDERING
+        reach = self._reach if self._newest >= _NUM_FRAMES_TO_LEARN else MAX_REORDERING
         while self._first_open < self._newest - reach or (
             self._first_open <= self._newest and self._came[self._first_open]
         ):

@@ -49,7 +49,7 @@ _USUAL_RATES = tuple(
 )
 _JUMPS = "timestamps jump ahead"
 _NUM_PACKETS_TRIED = 100
-_MOST_APART_S = 1  # where a file breaks off, between the ends of streams that would both go on
+_MOST_APART_S = Fraction(1, 2)  # where a file breaks off, between the ends of streams that would both go on
 # As Matroska stores the kind of a block addition, by which it carries Dolby Vision's configuration record.
 _DOVI_RECORDS = (b"\x41\xe7\x84dvcC", b"\x41\xe7\x84dvvC", b"\x41\xe7\x84dvwC")
 _NO_PICTURE_STREAM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -181,7 +181,7 @@ def _stream_info(stream: Any) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         kind=kinds.get(stream.type, "data"),
-        codec=codec_name(stream),
+        codec=codec_name(stream) or ("tmcd" if stream.type == "data" and "timecode" in metadata else ""),
         language=metadata.get("language", ""),
         title=metadata.get("title", ""),
         is_cover=bool(stream.disposition & Disposition.attached_pic),

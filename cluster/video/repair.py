@@ -15,8 +15,9 @@ Three steps, each a function of the file's packets alone, so that all who take t
    on exactly. A film that starts before zero, which no container can hold, is moved behind it by whole
    seconds.
 2. `frame_times` gives every displayed packet of the video its own place in the display order. Packets without
-   pts are placed by their decoding times, and where those are missing too, one frame after the last. Times
-   that do not ascend are moved up to one tick after the frame before.
+   pts are placed by their decoding times, and where those are missing too, one frame after the last, or at
+   the start one frame before the first that has a time. Times that do not ascend are moved up to one tick
+   after the frame before.
 3. `placement` gives these times to the decoder's frames, each that of the packet that it came from.
 """
 
@@ -34,9 +35,9 @@ import av
 from av.container import InputContainer
 from av.format import Flags
 
-from cluster.video.clock import GAP_S, clock_of, raw_time, set_time, start_s, with_signs
+from cluster.video.clock import GAP_S, Clock, clock_of, raw_time, set_time, start_s, with_signs
 from cluster.video.field_pairs import whole_frames
-from cluster.video.frame_times import FrameTimes, counted
+from cluster.video.frame_times import MAX_REORDERING, FrameTimes, counted
 from cluster.video.source import ErrorNotes, open_source, read_packets
 
 _GO_ON_S = 5  # a stream that goes on for so long makes no jump
@@ -73,6 +74,35 @@ class _Suspicion:
     following: list[av.Packet[Any]] = field(default_factory=list)
     jumped: dict[int, av.Packet[Any]] = field(default_factory=dict)
     last: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Start:
+    """The first packets of a video.
+
+    Attributes:
+        num_untimed: How many have no time.
+        times_s: Of the others, as far as they are needed to know which is shown first.
+    """
+
+    num_untimed: int = 0
+    times_s: list[Fraction] = field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no later packet says more."""
+        return len(self.times_s) >= (MAX_REORDERING if self.num_untimed else 1)
+
+    def add(self, packet: av.Packet[Any]) -> None:
+        """Takes the next packet."""
+        if raw_time(packet) is not None:
+            self.times_s.append(start_s(packet))
+        else:
+            self.num_untimed += 1
+
+    def first_s(self, clock: Clock) -> Fraction:
+        """When the first frame is shown, which may be one without a time; see `FrameTimes`."""
+        return min(self.times_s) - self.num_untimed * clock.step * clock.time_base
 
 
 class Repair:
@@ -134,17 +164,23 @@ class Repair:
         """The same packets, after a look at where the video starts."""
         head: list[av.Packet[Any]] = []
         num_bytes = 0
+        starts = {index: _Start() for index, clock in self._clocks.items() if clock.is_steady}
         for packet in islice(packets, _MAX_HELD):
             head.append(packet)
             num_bytes += packet.size
-            is_video = packet.stream.type == "video" and self._clocks[packet.stream.index].is_steady
-            is_start = is_video and raw_time(packet) is not None and not packet.is_discard
-            if is_start:
-                start = start_s(packet)
-                self._start_offset_s = math.ceil(-start) + 1 if start < 0 else 0
-            if is_start or num_bytes >= self._max_held_bytes:
+            if packet.stream.type == "video" and packet.stream.index in starts and not packet.is_discard:
+                start = starts[packet.stream.index]
+                start.add(packet)
+                if start.is_known:
+                    break
+            if num_bytes >= self._max_held_bytes:
                 break
-        if self._start_offset_s:
+        first_s = min(
+            (start.first_s(self._clocks[index]) for index, start in starts.items() if start.times_s),
+            default=Fraction(0),
+        )
+        if first_s < 0:
+            self._start_offset_s = math.ceil(-first_s) + 1
             self._epochs[0] += self._start_offset_s
             for clock in self._clocks.values():
                 clock.set_offset(self._epochs[0])

@@ -80,12 +80,13 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
             buffer_size=_BUFFER_BYTES,
         )
     except (av.FFmpegError, UnicodeError) as error:
+        other_kind = _other_kind(file)
         raise MediaError(
             "the file cannot be read as a video",
             where=name,
-            got=_other_kind(file) or reason(error),
+            got=other_kind or _demuxer_reason(error),
             expected="a complete mp4, mov, mkv, webm, ts, avi, mpg or flv file",
-            next_step="check that it is complete and plays",
+            next_step=f"check that it is {'the file that is meant' if other_kind else 'complete and plays'}",
         ) from error
     if len(container.streams) > _MAX_STREAMS:
         container.close()
@@ -104,8 +105,14 @@ def _other_kind(file: BinaryIO) -> str:
     options = {**_OPTIONS, "format_whitelist": _OTHER_FORMATS}
     try:
         with av.open(file, "r", container_options=options, metadata_errors="replace") as container:
-            codecs = ", ".join(dict.fromkeys(map(codec_name, container.streams)))
-            return f"{container.format.long_name} ({codecs})" if codecs else ""
+            if not container.streams:
+                return ""
+            is_picture = container.format.name.endswith("_pipe")
+            return (
+                f"a picture, {codec_name(container.streams[0])}"
+                if is_picture
+                else (f"sound without video, {container.format.long_name}")
+            )
     except (av.FFmpegError, UnicodeError):
         return ""
 
@@ -134,9 +141,7 @@ def read_packets(
                     yield packet
             return
         except av.FFmpegError as error:
-            # Some of FFmpeg's demuxers, as that of DV, say -1 of anything, which is the number of this error.
-            is_unnamed = isinstance(error, av.error.PermissionError) and error.errno == errno.EPERM
-            notes.add(f"reading: {'data are incomplete or damaged' if is_unnamed else reason(error)}")
+            notes.add(f"reading: {_demuxer_reason(error)}")
             num_errors += 1
 
 
@@ -212,6 +217,15 @@ def header_of(stream: Any) -> bytes:
 def reason(error: Exception) -> str:
     """What FFmpeg says of `error`, without the names of Python's classes and files."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def _demuxer_reason(error: Exception) -> str:
+    """As `reason`, of an error in reading what was opened already.
+
+    Some demuxers, as that of DV, say -1 of anything, which is the number of an operation not permitted.
+    """
+    is_unnamed = getattr(error, "errno", None) == errno.EPERM
+    return "data are incomplete or damaged" if is_unnamed else reason(error)
 
 
 def write_error(what: str, path: Path, error: Exception) -> FrameliftError:

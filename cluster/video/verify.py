@@ -40,7 +40,7 @@ def verify(path: Path, encode: EncodeSettings, pts: PtsArray, joined: JoinResult
         raise OutputError("the output cannot be read", where=str(path), got=reason(error)) from error
     if found.size != (encode.width, encode.height):
         raise _unlike(path, "size", found.size, (encode.width, encode.height))
-    _check_times(path, found, rescale(pts, encode.time_base, found.time_base))
+    _check_times(path, found, rescale(pts - joined.zero_pts, encode.time_base, found.time_base))
     video_start_s = float(int(np.min(pts)) * encode.time_base)
     for wanted, got in zip(found.expected, found.digests, strict=True):
         if got != wanted:
@@ -115,8 +115,15 @@ def _read(output: InputContainer, path: Path, joined: JoinResult) -> _Found:
             _digest(stream, makers.get(stream.index), wanted)
             for stream, wanted in zip(streams, expected, strict=True)
         ],
-        metadata_keys={key.lower() for key in output.metadata},
+        metadata_keys=_metadata_keys(output),
     )
+
+
+def _metadata_keys(output: InputContainer) -> set[str]:
+    """Of the whole file; a timecode counts as such, though Matroska and MP4 keep it with a stream."""
+    keys = {key.lower() for key in output.metadata}
+    of_streams = {key.lower() for stream in output.streams for key in stream.metadata}
+    return keys | of_streams & {"timecode"}
 
 
 def _matched(output: InputContainer, joined: JoinResult) -> tuple[list[Any], list[StreamDigest]]:

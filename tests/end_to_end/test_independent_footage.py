@@ -364,3 +364,23 @@ def test_number_of_frames_in_the_report_must_be_true(tmp_path: Path) -> None:
 
     assert keys(measure(source, output, 2, outcome=Outcome(num_frames=10))) == set()
     assert keys(measure(source, output, 2, outcome=Outcome(num_frames=11))) == {"report"}
+
+
+def test_frames_behind_the_end_are_missing_as_the_container_promises(tmp_path: Path) -> None:
+    whole, source = tmp_path / "whole.mp4", tmp_path / "source.mp4"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.8", "-c:v", "mjpeg", "-movflags", "faststart", whole
+    )
+    content = whole.read_bytes()
+    source.write_bytes(content[: len(content) * 6 // 10])
+    held = len(independent.read_film(source).packets[0])
+    output = enlarged(source, tmp_path / "out.mkv", *FFV1)
+
+    def judged(num_frames: int) -> set[str]:
+        missing = (Span(held / 25, 0.8, num_frames),)
+        return keys(
+            measure(source, output, 2, outcome=Outcome(state="damaged", reason="cut", missing=missing))
+        )
+
+    assert "missing" not in judged(20 - held)
+    assert "missing" in judged(20 - held + 1)

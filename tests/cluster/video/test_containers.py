@@ -21,6 +21,7 @@ from cluster.video.containers import (
     sound_encoder,
 )
 from cluster.video.info import SourceInfo, StreamInfo
+from cluster.video.probe import probe
 from sr_core.errors import SpecError
 from tests.cluster.video.test_codecs import VIDEO
 
@@ -196,6 +197,38 @@ def test_the_chapter_track_is_neither_carried_nor_told() -> None:
     info = source_of(StreamInfo(1, "data", "bin_data"), format_name="mov,mp4,m4a", num_chapters=2)
 
     assert carried_streams(info, "mp4") == ((), ())
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_the_track_of_a_timecode_that_is_carried_is_not_told_as_dropped(container: Container) -> None:
+    info = source_of(StreamInfo(1, "data", "tmcd"), StreamInfo(2, "data", "klv"), format_name="mov,mp4")
+
+    with_timecode = carried_streams(replace(info, timecode="01:00:00:00"), container)
+    without = carried_streams(info, container)
+
+    assert [text.split()[1] for text in with_timecode[1] if "dropped" in text] == ["2"]
+    assert "stream 1 (data, tmcd) is written anew" in with_timecode[1][0]
+    assert [text.split()[1] for text in without[1] if "dropped" in text] == ["1", "2"]
+    assert with_timecode[0] == without[0] == ()
+
+
+def test_probing_knows_the_track_of_a_timecode(tmp_path: Path) -> None:
+    path = tmp_path / "timecode.mov"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.metadata["timecode"] = "01:00:00:00"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        output.mux(stream.encode(None))
+
+    with path.open("rb") as file:
+        info, _ = probe(file, path.name)
+
+    assert [(stream.kind, stream.codec) for stream in info.streams] == [("video", "mpeg4"), ("data", "tmcd")]
+    carried, told = carried_streams(info, "mov")
+    assert carried == ()
+    assert not [text for text in told if "dropped" in text]
 
 
 def audio_file(codec: str, encoder: str) -> io.BytesIO:

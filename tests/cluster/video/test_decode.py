@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -27,6 +28,7 @@ from tests.cluster.video.clips import (
     number_of,
     write_captioned,
     write_changing,
+    write_clip,
 )
 
 PathOf = Callable[[Clip], Path]
@@ -337,3 +339,84 @@ def test_decoders_that_follow_old_encoder_bugs_know_the_encoder_in_every_range()
         part = [content_of(frame) for frame in reader.frames(pts[120], pts[130])]
 
     assert part == [whole[pts[at]] for at in range(120, 130)]
+
+
+@pytest.mark.parametrize("ending", ["avi", "mov"])
+def test_a_picture_of_which_half_is_there_is_damaged(ending: str, tmp_path: Path) -> None:
+    options = {"movflags": "+faststart"} if ending == "mov" else {}
+    clip = Clip(
+        f"half.{ending}",
+        encoder="mjpeg",
+        options={},
+        full_range=True,
+        time_base=Fraction(1, 25),
+        pts=range(10),
+    )
+    path = tmp_path / f"front.{ending}"
+    with (
+        av.open(str(write_clip(tmp_path, clip))) as source,
+        av.open(str(path), "w", options=options) as output,
+    ):
+        target = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = target
+                output.mux(packet)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: packets[6].pos + packets[6].size * 9 // 10])
+    video, pts = probed(path)
+
+    with path.open("rb") as file, VideoReader(file, video, 1) as reader:
+        frames = list(reader.frames(None, None))
+
+    assert [frame.pts for frame in frames] == pts
+    assert [frame.is_corrupt for frame in frames] == [False] * 6 + [True]
+
+
+def test_what_refers_to_lost_packets_is_damaged_up_to_the_next_keyframe(tmp_path: Path) -> None:
+    clip = Clip(
+        "reception.ts",
+        options={"preset": "ultrafast", "crf": "10", "g": "10"},
+        time_base=Fraction(1, 90_000),
+        pts=tuple(range(0, 30 * 3600, 3600)),
+    )
+    path = write_clip(tmp_path, clip)
+    _, pts = probed(path)
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    content = path.read_bytes()
+    path.write_bytes(content[: starts[13]] + content[starts[15] :])
+    video, left = probed(path)
+    assert set(left) == set(pts) - set(pts[13:15])
+
+    with path.open("rb") as file, VideoReader(file, video, 1) as reader:
+        frames = list(reader.frames(None, None))
+        whole_errors = reader.errors
+        late = list(reader.frames(pts[17], pts[23]))
+
+    hurt = [pts.index(frame.pts) for frame in frames if frame.is_corrupt]
+    assert set(range(15, 20)) <= set(hurt) <= set(range(12, 20))
+    assert [frame.is_corrupt for frame in late] == [True] * 3 + [False] * 3
+    start_s, end_s = (float(pts[at] * video.time_base) for at in (13, 15))
+    assert f"reading: packets are lost, about 2 frames from {start_s:.3f} to {end_s:.3f} s" in whole_errors
+
+
+def test_a_frame_of_dv_that_broke_off_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "tape.dv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for at in range(3):
+            frame = av.VideoFrame(720, 576, "yuv420p")
+            frame.pts, frame.time_base = at, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    frame_bytes = 144_000  # IEC 61834-2, of a system of 625 lines at 25 Mb/s
+    path.write_bytes(path.read_bytes()[: frame_bytes * 5 // 2])
+    video, pts = probed(path)
+
+    with path.open("rb") as file, VideoReader(file, video, 1) as reader:
+        frames = [(frame.pts, frame.is_corrupt) for frame in reader.frames(None, None)]
+
+    assert frames == list(zip(pts, [False, False, True], strict=True))

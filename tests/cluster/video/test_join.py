@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from cluster.video.carry import carried_metadata
 from cluster.video.concat import join
 from cluster.video.timeline import rescale
 from cluster.video.verify import verify
@@ -29,6 +30,7 @@ from tests.cluster.video.clips import (
     WEBM,
     Clip,
     number_of,
+    numbered_planes,
     png_bytes,
 )
 from tests.cluster.video.joining import Joined, split_and_join, write_part
@@ -509,3 +511,153 @@ def test_frames_before_zero_are_refused(clip_path: PathOf, tmp_path: Path) -> No
 
     with pytest.raises(OutputError, match="before zero"):
         rejoined(joined, clip_path(VFR))
+
+
+def with_pcm(path: Path, container: str, codec: str, num_frames: int = 50) -> Path:
+    """A film with two channels of PCM."""
+    with av.open(str(path), "w", format=container) as output:
+        video = output.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        sound = output.add_stream(codec, rate=48_000, layout="stereo")
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(
+                np.concatenate([*map(np.ravel, numbered_planes(number, "yuv420p", 96, 64))]).reshape(96, 96),
+                format="yuv420p",
+            )
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
+            samples = np.full((1, 2 * 1920), number + 1, np.int32 if "24" in codec else np.int16)
+            heard = av.AudioFrame.from_ndarray(samples, format=sound.format.name, layout="stereo")
+            heard.sample_rate, heard.pts, heard.time_base = 48_000, number * 1920, Fraction(1, 48_000)
+            output.mux(sound.encode(heard))
+        output.mux(video.encode(None))
+        output.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec", "sample_bytes"), [("cut.mxf", "pcm_s16le", 4)])
+@pytest.mark.parametrize("num_more_bytes", [1, 2, 3])
+def test_pcm_that_breaks_off_within_a_sample_does_not_lose_the_film(
+    name: str, codec: str, sample_bytes: int, num_more_bytes: int, tmp_path: Path
+) -> None:
+    whole = with_pcm(tmp_path / "whole.mxf", "mxf", codec)
+    with av.open(str(whole)) as source:
+        sound = [packet for packet in source.demux(audio=0) if packet.size]
+    content = whole.read_bytes()
+    start = content.index(bytes(sound[30]))
+    cut = tmp_path / name
+    cut.write_bytes(content[: start + 100 * sample_bytes + num_more_bytes])
+
+    joined = split_and_join(cut, tmp_path)
+
+    verified(joined)
+    assert any("stream 1: a sample of sound that breaks off" in text for text in joined.result.told)
+    with av.open(str(joined.path)) as output:
+        copied = b"".join(bytes(packet) for packet in output.demux(audio=0))
+    assert copied == b"".join(bytes(packet) for packet in sound)[: len(copied)]
+    assert len(copied) == sum(packet.size for packet in sound[:30]) + 100 * sample_bytes
+
+
+def on_a_broadcast_clock(source: Path, target: Path, start_s: int) -> Path:
+    """A copy whose clock starts `start_s` later."""
+    options = {"output_ts_offset": str(start_s)}
+    with av.open(str(source)) as reader, av.open(str(target), "w", container_options=options) as writer:
+        copies = {s.index: writer.add_stream_from_template(s, opaque=True) for s in reader.streams}
+        for packet in reader.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                writer.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+def test_a_film_on_a_broadcast_clock_starts_at_zero(
+    container: str, clip_path: PathOf, tmp_path: Path
+) -> None:
+    source = on_a_broadcast_clock(clip_path(LATE_TS), tmp_path / "on_air.ts", 20_000)
+    with av.open(str(source)) as reader:
+        starts = [stream.start_time * stream.time_base for stream in reader.streams]
+    assert min(starts) >= 20_000
+
+    joined = split_and_join(source, tmp_path, container)
+
+    verified(joined)
+    before, after = payloads(source), payloads(joined.path)
+    assert min(packets[0][0] for packets in after.values()) == 0
+    for index, start_s in enumerate(starts):
+        assert abs(after[index][0][0] - (start_s - min(starts))) <= Fraction(1, 1000)
+        assert len(after[index]) == len(before[index])
+    assert decoded(joined.path)[1] == list(range(len(LATE_TS.pts)))
+    told = [text for text in joined.result.told if "broadcast clock started at 05:33:2" in text]
+    assert told
+    assert "all times are moved" in told[0]
+
+
+def test_verifying_finds_a_film_that_was_not_moved(clip_path: PathOf, tmp_path: Path) -> None:
+    source = on_a_broadcast_clock(clip_path(LATE_TS), tmp_path / "on_air.ts", 100)
+    joined = split_and_join(source, tmp_path)
+    assert joined.result.zero_pts
+
+    with pytest.raises(OutputError, match="time of frame"):
+        verify(joined.path, joined.encode, joined.pts, replace(joined.result, zero_pts=0))
+
+
+def test_a_film_of_another_kind_that_starts_late_stays_there(clip_path: PathOf, tmp_path: Path) -> None:
+    clip = replace(LATE_TS, name="late.mkv", num_audio=0)
+
+    joined = split_and_join(clip_path(clip), tmp_path)
+
+    assert joined.result.zero_pts == 0
+    assert decoded(joined.path)[0][0] == Fraction(3, 2)
+
+
+@pytest.mark.parametrize("container", ["mov", "mp4"])
+def test_tags_of_phones_are_kept_with_all_others(container: str, clip_path: PathOf, tmp_path: Path) -> None:
+    tags = {
+        "com.apple.quicktime.model": "a phone",
+        "com.apple.quicktime.location.ISO6709": "+47.0-008.0/",
+        "title": "a title",
+        "artist": "somebody",
+        "comment": "a word",
+        "creation_time": "2020-05-05T10:00:00.000000Z",
+    }
+    said = tmp_path / "said.mov"
+    options = {"movflags": "use_metadata_tags"}
+    with av.open(str(clip_path(CFR))) as reader, av.open(str(said), "w", container_options=options) as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0], opaque=True)
+        stream.codec_context.framerate = Fraction(25)
+        stream.metadata["timecode"] = "01:00:00:00"
+        writer.metadata.update(tags)
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+    with av.open(str(said)) as source:
+        before = carried_metadata(source.metadata, "mov")
+    assert before.keys() >= tags.keys()
+
+    joined = split_and_join(said, tmp_path, container)
+
+    assert verified(joined) == ()
+    with av.open(str(joined.path)) as output:
+        assert carried_metadata(output.metadata, "mov") == before
+        assert output.streams.video[0].metadata["timecode"] == "01:00:00:00"
+
+
+def test_a_timecode_that_came_to_a_stream_is_not_told_as_lost(clip_path: PathOf, tmp_path: Path) -> None:
+    said = tmp_path / "said.mkv"
+    with av.open(str(clip_path(CFR))) as reader, av.open(str(said), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0], opaque=True)
+        stream.codec_context.framerate = Fraction(25)
+        writer.metadata["timecode"] = "01:00:00:00"
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+
+    joined = split_and_join(said, tmp_path, "mov")
+
+    with av.open(str(joined.path)) as output:
+        assert output.streams.video[0].metadata["timecode"] == "01:00:00:00"
+    assert "timecode" in joined.result.metadata_keys
+    assert verified(joined) == ()

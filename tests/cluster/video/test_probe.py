@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from cluster.video.info import ContentLight, MasteringDisplay, VideoInfo
@@ -463,3 +464,120 @@ def test_chroma_of_motion_jpeg_lies_in_the_middle(sampling: str, suffix: str, tm
     with write_clip(tmp_path, clip).open("rb") as file:
         color = probe(file, clip.name)[0].video.color
     assert (color.chroma_location, color.full_range) == ("center", True)
+
+
+_CUT = {
+    "mpeg4.avi": ("mpeg4", "avi", "pcm_s16le"),
+    "mjpeg.avi": ("mjpeg", "avi", "pcm_s16le"),
+    "sorenson.flv": ("flv", "flv", "pcm_s16le"),
+    "mpeg2.mxf": ("mpeg2video", "mxf", "pcm_s16le"),
+}
+
+
+def _with_sound(name: str, num_frames: int = 50, sound_s: float = 2) -> bytes:
+    """A film at 25 fps and its sound, muxed in the order of their times."""
+    encoder, muxer, sound = _CUT[name]
+    file = io.BytesIO()
+    with av.open(file, "w", format=muxer) as output:
+        video = output.add_stream(encoder, rate=25, options={"g": "12"})
+        video.width, video.height = 96, 64
+        video.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
+        rate = 44_100 if muxer == "flv" else 48_000
+        audio = output.add_stream(sound, rate=rate, layout="mono")
+        output.start_encoding()
+        packets = []
+        noise = np.random.default_rng(0)
+        for at in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(
+                noise.integers(0, 256, (64, 96, 3), dtype=np.uint8), "rgb24"
+            ).reformat(format=video.pix_fmt, threads=1)
+            frame.pts, frame.time_base = at, Fraction(1, 25)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        for at in range(int(25 * sound_s)):
+            sound_frame = av.AudioFrame.from_ndarray(np.zeros((1, rate // 25), np.int16), "s16", "mono")
+            sound_frame.sample_rate, sound_frame.pts = rate, at * (rate // 25)
+            sound_frame.time_base = Fraction(1, rate)
+            packets += audio.encode(sound_frame)
+        packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", list(_CUT))
+def test_a_file_of_an_archive_that_broke_off_is_seen(name: str) -> None:
+    content = _with_sound(name)
+    assert _video(content).promised_num_frames is None
+
+    video = _video(content[: len(content) * 55 // 100 + 7])
+
+    assert video.num_frames < 45
+    assert video.promised_num_frames is not None
+    assert abs(video.promised_num_frames - 50) <= 2
+
+
+@pytest.mark.parametrize("name", list(_CUT))
+@pytest.mark.parametrize(("num_frames", "sound_s"), [(25, 2.0), (50, 1.0)], ids=["long sound", "short sound"])
+def test_a_film_whose_streams_end_apart_is_whole(name: str, num_frames: int, sound_s: float) -> None:
+    assert _video(_with_sound(name, num_frames, sound_s)).promised_num_frames is None
+
+
+@pytest.mark.parametrize("name", ["mpeg4.avi", "mpeg2.mxf"])
+def test_bytes_behind_the_end_of_a_whole_file_are_no_loss(name: str) -> None:
+    assert _video(_with_sound(name) + b"appended" * 20).promised_num_frames is None
+
+
+def test_frames_without_data_are_not_missing() -> None:
+    """This AVI counts 98 frames, of which two are empty: they repeat the one before."""
+    path = SHARED / "mpeg4_mp3_960x400.avi"
+    if not path.exists():
+        pytest.skip("needs the shared clips")
+    content = path.read_bytes()
+
+    assert _video(content).promised_num_frames is None
+    cut = _video(content[: len(content) * 6 // 10])
+    assert cut.promised_num_frames is not None
+    assert 95 <= cut.promised_num_frames <= 98
+
+
+@pytest.mark.parametrize(("said", "matrix"), [("YCgCo", 8), ("ICtCp", 14)])
+def test_a_matrix_that_the_scaler_refuses_is_a_tag_all_the_same(
+    said: str, matrix: int, tmp_path: Path
+) -> None:
+    options = {"preset": "ultrafast", "x264-params": f"colormatrix={said}"}
+
+    assert _video(write_clip(tmp_path, Clip("matrix.mkv", options=options))).color.matrix == matrix
+
+
+def test_an_error_says_what_a_file_is_that_is_no_video(tmp_path: Path) -> None:
+    from tests.cluster.video.clips import png_bytes
+
+    song = io.BytesIO()
+    with av.open(song, "w", format="wav") as output:
+        stream = output.add_stream("pcm_s16le", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), "s16", "mono")
+        frame.sample_rate = 48_000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    for content, said in ((song.getvalue(), "sound without video, WAV"), (png_bytes(), "a picture, png")):
+        with pytest.raises(MediaError, match="cannot be read as a video") as caught:
+            _video(content)
+        assert str(caught.value.got).startswith(said)
+
+
+def test_a_cover_is_told_apart_from_a_video(clip_path: PathOf, tmp_path: Path) -> None:
+    with av.open(str(clip_path(MANY_STREAMS))) as source, av.open(str(tmp_path / "song.mp4"), "w") as song:
+        kept = [stream for stream in source.streams if stream.index in (1, 4)]
+        targets = {stream.index: song.add_stream_from_template(stream, opaque=True) for stream in kept}
+        targets[4].disposition = kept[1].disposition
+        song.start_encoding()
+        for packet in source.demux(*kept):
+            if packet.size:
+                packet.stream = targets[packet.stream.index]
+                song.mux(packet)
+
+    with pytest.raises(MediaError, match="no video") as caught:
+        _video(tmp_path / "song.mp4")
+
+    assert caught.value.got == "only a cover picture and sound"

@@ -187,7 +187,7 @@ def _check_damaged(source: Film, output: Film, outcome: Outcome, verdict: Verdic
     extra = sorted(there.keys() - at.keys())
     verdict.fault_each("frames", [f"the frame at {_at(p, output)} is not in the source" for p in extra])
     absent = sorted(float(at[p] * source.time_base) for p in at.keys() - there.keys())
-    _check_spans(absent, outcome.missing, verdict)
+    _check_spans(absent, _within_file(source, outcome.missing, verdict), verdict)
     _check_state(source, absent, outcome, verdict)
     common = sorted(sound.keys() & there.keys())
     numbers = np.array([sound[p] for p in common], int)
@@ -197,6 +197,20 @@ def _check_damaged(source: Film, output: Film, outcome: Outcome, verdict: Verdic
 
 def _at(pts: int, film: Film) -> str:
     return f"{float(pts * film.time_base):.4f} s"
+
+
+def _within_file(source: Film, spans: tuple[Span, ...], verdict: Verdict) -> tuple[Span, ...]:
+    """The spans that lie before the source's end; those behind it must be what the container promises."""
+    end_s = max((pts for pts in source.pts if pts is not None), default=0) * source.time_base
+    behind = [span for span in spans if span.start_s > end_s]
+    told = sum(span.num_frames for span in behind)
+    promised = int(source.main.get("nb_frames", 0)) - len(source.packets.get(source.main["index"], []))
+    is_counted = source.family in ("mp4", "avi") and promised > 0
+    is_exact = told == promised or (source.family == "avi" and told < promised)
+    if behind and not (is_exact if is_counted else _ends_early(source)):
+        text = f"{told} frames are told missing behind the end, the container promises {max(0, promised)}"
+        verdict.fault("missing", text)
+    return tuple(span for span in spans if span not in behind)
 
 
 def _check_spans(absent: list[float], spans: tuple[Span, ...], verdict: Verdict) -> None:
