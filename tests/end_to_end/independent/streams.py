@@ -50,7 +50,7 @@ def _check_stream(
     key: str, before: tuple[Film, dict[str, Any]], after: tuple[Film, dict[str, Any]], verdict: Verdict
 ) -> None:
     (source, mine), (output, theirs) = before, after
-    # MP4 has one code for the layers of MPEG-1 audio, and ffprobe says one or the other as its parser comes by.
+    # MP4 has one code for the layers of MPEG-1 audio, of which ffprobe says one or the other.
     layers = {"mp2", "mp3"} if output.family == "mp4" else set[str]()
     for name in ("codec_name", "sample_rate", "channels", "width", "height"):
         if mine.get(name) != theirs.get(name) and not {mine.get(name), theirs.get(name)} <= layers:
