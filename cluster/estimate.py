@@ -8,9 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from cluster.frames import upscaled_frames
 from cluster.plan import Treatment, VideoPlan
 from cluster.report import Estimate
-from cluster.segment import Reader, upscaled_frames
+from cluster.segment import Reader
 from cluster.video.encode import PartWriter
 from sr_core.upscale import Upscaler
 

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from cluster.images.info import ImageFormat, ImageInfo, Layout, described_samples
 from cluster.job import ImageSettings
+from cluster.output_size import output_size
 from sr_core.errors import MediaError, SpecError
 
 MAX_SOURCE_PX = 1 << 28
@@ -20,7 +21,6 @@ MAX_FRAMES = 1 << 16
 MAX_OUTPUT_FRAME_PX = 1 << 30
 _MAX_TIFF_BYTES = (1 << 32) - (1 << 24)
 _MAX_PLAYS = 65_535
-_DEFAULT_SCALE = 2
 
 # High enough that coding is not what one sees, at a size that is still the format's point.
 _QUALITIES: dict[ImageFormat, int] = {"jpeg": 95, "webp": 90, "avif": 90}
@@ -136,7 +136,8 @@ def plan_image(
     """
     _refuse_large_source(info, name)
     format_ = info.format if settings.format == "auto" else settings.format
-    size = _output_size(info, scale, height, model_scale, name)
+    out_height, out_width = output_size((info.height, info.width), scale, height, model_scale, name)
+    size = (out_width, out_height)
     treatment = ImageTreatment(
         format=format_,
         width=size[0],
@@ -171,24 +172,6 @@ def _refuse_large_source(info: ImageInfo, name: str) -> None:
         f"and no edge above {MAX_SOURCE_EDGE_PX:,}",
         next_step="cut it into parts first",
     )
-
-
-def _output_size(
-    info: ImageInfo, scale: int | None, height: int | None, model_scale: int | None, name: str
-) -> tuple[int, int]:
-    """(width, height) of the output. A height that is asked for keeps the aspect."""
-    if height is None:
-        times = scale or model_scale or _DEFAULT_SCALE
-        return info.width * times, info.height * times
-    if height < info.height:
-        raise SpecError(
-            "the target height is below the source's",
-            where=name,
-            got=f"height {height}",
-            expected=f"at least {info.height}",
-            next_step="leave this source out, or scale it down with another tool",
-        )
-    return max(1, round(Fraction(info.width * height, info.height))), height
 
 
 def _scaled(page: tuple[int, int], info: ImageInfo, size: tuple[int, int]) -> tuple[int, int]:

@@ -23,8 +23,8 @@ from typing import TypeVar
 import av
 import torch
 
+from cluster.frames import upscaled_frames
 from cluster.job import Job, ModelRef, VideoSettings
-from cluster.segment import upscaled_frames
 from cluster.video.decode import VideoReader
 from cluster.video.encode import PartWriter
 from sr_core.model import load_model

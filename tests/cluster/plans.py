@@ -13,8 +13,8 @@ from cluster.plan import (
     SourceRef,
     Treatment,
     VideoPlan,
-    plan_video,
 )
+from cluster.plan_video import plan_video
 from cluster.storage import LocalStorage
 from cluster.video.probe import probe
 from sr_core.model import load_model

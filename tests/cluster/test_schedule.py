@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from cluster.plan import FixedSettings, Input, JobPlan, Segment, SourceRef, plan_video
+from cluster.plan import FixedSettings, Input, JobPlan, Segment, SourceRef
+from cluster.plan_video import plan_video
 from cluster.schedule import Schedule
 from cluster.tasks import AssembleTask, ProbeTask, SegmentTask
 from tests.cluster.simulation import DEVICE, JOB, source_info, timeline

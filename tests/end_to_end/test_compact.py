@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cluster.segment import formats_of, upscaled_frames
+from cluster.frames import color_space_of, known_format, plane_format_of, upscaled_frames
 from cluster.video.decode import VideoReader
 from cluster.video.probe import probe
 from sr_core.color import planes_to_rgb, rgb_to_planes
@@ -46,7 +46,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(clip: Path) -> list[Planes]:
     """Planes of every frame from a whole-frame forward pass that is written out here, in fp32."""
     weights = torch.load(WEIGHTS, weights_only=True, map_location="cpu")["params"]
-    plane_format, color_space = formats_of(treatment_of(clip))
+    treatment = treatment_of(clip)
+    stored = known_format(treatment.video.pixel_format)
+    plane_format, color_space = plane_format_of(stored), color_space_of(stored, treatment.assumed_color)
     frames = []
     with av.open(str(clip)) as container:
         for frame in container.decode(video=0):

@@ -10,7 +10,8 @@ from rich.console import Console
 import jobs.plan
 from cluster.inputs import find_inputs
 from cluster.job import ImageSettings, Job, ModelRef, VideoSettings
-from cluster.plan import DeviceClass, JobPlan, fix_settings, plan_video
+from cluster.plan import DeviceClass, JobPlan, fix_settings
+from cluster.plan_video import plan_video
 from cluster.video.probe import probe
 from jobs.plan import Estimate, PlannedFile, PlannedJob, plan, show_plan
 from jobs.sample import SAMPLE
