@@ -7,6 +7,7 @@
     │   └── SourceChanged  it is not what was planned any more: the whole input fails
     ├── OutputError    Framelift is at fault: retried once, elsewhere
     ├── StorageError   the store is at fault: retried only where it is `unavailable`
+    │   └── DiskError      a disk is full or cannot be written: of the store, or of a machine's scratch
     ├── TrainError     stop before the optimiser step
     └── WorkerError    the machine is at fault: retried elsewhere, capped
 
@@ -104,12 +105,28 @@ class StorageError(FrameliftError):
         return {**super().fields(), "unavailable": self.unavailable}
 
 
+class DiskError(StorageError):
+    """A disk is full or cannot be written at all, which no other work on it would change."""
+
+
 class TrainError(FrameliftError):
     """Training cannot take its next optimiser step."""
 
 
 class WorkerError(FrameliftError):
-    """A worker process or its machine failed."""
+    """A worker process or its machine failed.
+
+    Attributes:
+        preempted: True where the machine was taken away: that says nothing against what the worker was at.
+    """
+
+    def __init__(self, what: str, *, preempted: bool = False, **fields: str) -> None:
+        super().__init__(what, **fields)
+        self.preempted = preempted
+
+    def fields(self) -> dict[str, Any]:
+        """See `FrameliftError.fields`."""
+        return {**super().fields(), "preempted": self.preempted}
 
 
 ERROR_KINDS: dict[str, type[FrameliftError]] = {
@@ -121,6 +138,7 @@ ERROR_KINDS: dict[str, type[FrameliftError]] = {
         SourceChanged,
         OutputError,
         StorageError,
+        DiskError,
         TrainError,
         WorkerError,
     )

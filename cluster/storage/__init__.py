@@ -1,5 +1,6 @@
 """Stores of objects: where sources are read and where state and outputs are written."""
 
+from cluster.storage.address import is_s3
 from cluster.storage.base import MissingObjectError, ObjectInfo, Storage
 from cluster.storage.local import LocalStorage
 
@@ -7,5 +8,15 @@ __all__ = ["LocalStorage", "MissingObjectError", "ObjectInfo", "Storage", "open_
 
 
 def open_storage(url: str) -> Storage:
-    """The store whose keys are relative to `url`, the path of a local folder (which need not exist yet)."""
-    return LocalStorage(url)
+    """The store whose keys are relative to `url`: `s3://bucket/prefix`, or the path of a local folder.
+
+    Neither need exist yet. Of S3 stores, `url` may end in settings: see `cluster.storage.address`.
+
+    Raises:
+        SpecError: It begins like an S3 URL and is none.
+    """
+    if not is_s3(url):
+        return LocalStorage(url)
+    from cluster.storage.s3 import S3Storage  # loads boto3
+
+    return S3Storage(url)

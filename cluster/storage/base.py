@@ -7,7 +7,7 @@ put or nothing, also after a crash of either machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,15 @@ class Storage(Protocol):
     def url(self) -> str:
         """What `open_storage` takes to open this store again, in any process that sees it."""
 
+    @property
+    def is_on_scratch_disk(self) -> bool:
+        """Whether objects lie on the disk of `scratch_dir`, so that a full one is the store's own fault."""
+
     def head(self, key: str) -> ObjectInfo | None:
         """What a listing would show of `key`; None where there is no such object."""
+
+    def find(self, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+        """Those of `keys` that there are, each as `head` gives it; cheaper than as many calls of that."""
 
     def get(self, key: str) -> bytes | None:
         """The whole object; None where there is no such object."""
@@ -81,5 +88,16 @@ class Storage(Protocol):
     def scratch_dir(self) -> Path:
         """A local folder for files on their way into this store, made if needed."""
 
-    def sweep_scratch(self, age_s: float) -> None:
-        """Removes files in `scratch_dir` that nobody has written to for so long: of processes that died."""
+    def sweep_scratch(self, age_s: float) -> int:
+        """Removes files in `scratch_dir` that nobody has written to for so long: of processes that died.
+
+        Returns:
+            How many there were.
+        """
+
+    def sweep_uploads(self, age_s: float) -> int:
+        """Ends uploads into this store that began so long ago and never ended.
+
+        Returns:
+            How many there were.
+        """

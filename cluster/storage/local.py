@@ -10,12 +10,12 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from cluster.storage.base import MissingObjectError, ObjectInfo
-from sr_core.errors import MediaError, SourceChanged, StorageError
+from sr_core.errors import DiskError, MediaError, SourceChanged, StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class LocalStorage:
         """The folder's absolute path."""
         return str(self._root)
 
+    @property
+    def is_on_scratch_disk(self) -> bool:
+        """It is the same file system."""
+        return True
+
     def head(self, key: str) -> ObjectInfo | None:
         """See `Storage.head`."""
         try:
@@ -53,6 +58,11 @@ class LocalStorage:
         except OSError as error:
             raise storage_error(error, key) from error
         return _object_info(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    def find(self, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+        """See `Storage.find`."""
+        heads = ((key, self.head(key)) for key in keys)
+        return {key: info for key, info in heads if info is not None}
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
@@ -137,12 +147,13 @@ class LocalStorage:
             raise storage_error(error, str(folder)) from error
         return folder
 
-    def sweep_scratch(self, age_s: float) -> None:
+    def sweep_scratch(self, age_s: float) -> int:
         """See `Storage.sweep_scratch`."""
-        for path in self.scratch_dir().iterdir():
-            with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
-                if time.time() - path.stat().st_mtime > age_s:
-                    path.unlink()
+        return sweep(self.scratch_dir(), age_s)
+
+    def sweep_uploads(self, age_s: float) -> int:
+        """There are none: what is on its way is scratch."""
+        return 0
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
@@ -169,6 +180,17 @@ class LocalStorage:
             raise storage_error(error, key) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, age_s: float) -> int:
+    """Removes files in `folder` that nobody has written to for so long, and returns how many there were."""
+    num_removed = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+            if time.time() - path.stat().st_mtime > age_s:
+                path.unlink()
+                num_removed += 1
+    return num_removed
 
 
 def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
@@ -233,7 +255,8 @@ def _fsync(path: Path) -> None:
 
 def storage_error(error: OSError, where: str) -> StorageError:
     """An error of the operating system as one of the store."""
-    return StorageError(
+    kind = DiskError if error.errno in DISK_ERRNOS else StorageError
+    return kind(
         error.strerror or str(error),
         where=where,
         unavailable=error.errno in _UNAVAILABLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,10 +25,20 @@ class MemoryStorage:
         """Names this store in messages; another process cannot open it."""
         return "memory:"
 
+    @property
+    def is_on_scratch_disk(self) -> bool:
+        """It is on no disk."""
+        return False
+
     def head(self, key: str) -> ObjectInfo | None:
         """See `Storage.head`."""
         found = self._objects.get(key)
         return None if found is None else ObjectInfo(key, len(found[0]), found[1])
+
+    def find(self, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+        """See `Storage.find`."""
+        heads = ((key, self.head(key)) for key in keys)
+        return {key: info for key, info in heads if info is not None}
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
@@ -84,5 +94,10 @@ class MemoryStorage:
         """See `Storage.scratch_dir`."""
         return Path(tempfile.gettempdir())
 
-    def sweep_scratch(self, age_s: float) -> None:
+    def sweep_scratch(self, age_s: float) -> int:
         """See `Storage.sweep_scratch`. The folder is not this store's own."""
+        return 0
+
+    def sweep_uploads(self, age_s: float) -> int:
+        """There are none."""
+        return 0

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import LocalStorage, Storage
+from cluster.storage import LocalStorage, Storage, open_storage
 from cluster.storage.memory import MemoryStorage
 from sr_core.errors import MediaError, SourceChanged, StorageError
+from tests.stores.s3_server import new_bucket
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return MemoryStorage() if request.param == "memory" else LocalStorage(tmp_path / "store")
+    match request.param:
+        case "memory":
+            return MemoryStorage()
+        case "local":
+            return LocalStorage(tmp_path / "store")
+    endpoint_url: str = request.getfixturevalue("s3_endpoint")
+    return open_storage(f"s3://{new_bucket(endpoint_url)}/some/prefix?endpoint_url={endpoint_url}")
 
 
 def test_what_was_put_is_got_whole(storage: Storage) -> None:
