@@ -270,6 +270,8 @@ class VideoReader:
         for packet in self._packets(self._container):
             if is_first and is_from_start:
                 self._keep_first_packet(packet)
+            elif is_first and _is_before_entry(packet, decode_start):
+                continue
             elif is_first and not self._enters(decoder, packet, decode_start):
                 return
             is_first = False
@@ -416,6 +418,13 @@ class VideoReader:
 def _pts(frame: VideoFrame) -> int:
     assert frame.pts is not None  # those without were left out
     return frame.pts
+
+
+def _is_before_entry(packet: av.Packet[Any], start_pts: int | None) -> bool:
+    """Whether an entry for `start_pts` may follow: in transport streams, seeking ends at any packet."""
+    if packet.is_keyframe:
+        return False
+    return packet.pts is None or start_pts is None or packet.pts < start_pts
 
 
 def _is_within(pts: int, start_pts: int | None, end_pts: int | None) -> bool:

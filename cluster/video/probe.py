@@ -15,7 +15,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from cluster.video import matroska
+from cluster.video.boxes import is_wholly_indexed
 from cluster.video.cut_off import is_cut_off
+from cluster.video.hollow import HollowFile, Hollowing, WrongIndexError
 from cluster.video.info import (
     UNSPECIFIED,
     ColorTags,
@@ -58,6 +60,9 @@ _NO_PICTURE_STREAM = Disposition.attached_pic | Disposition.timed_thumbnails | D
 def probe(file: BinaryIO, name: str) -> tuple[SourceInfo, Timeline]:
     """What the source in `file` is, from one pass over the packets of its main video stream.
 
+    Where the file lists all packets in an index, that is a pass over the index, and only a few of them are
+    read; what comes back is the same.
+
     Where the stream's times cannot be used as they are, another pass over all streams repairs them, and what
     comes back holds the repaired ones. The main stream is the first video stream that is no still picture,
     with those first that are flagged as default.
@@ -68,11 +73,24 @@ def probe(file: BinaryIO, name: str) -> tuple[SourceInfo, Timeline]:
     Raises:
         MediaError: It cannot be read, has no video, or nothing of it decodes.
     """
-    with open_source(file, name) as container:
+    if is_wholly_indexed(file):
+        with contextlib.suppress(WrongIndexError):
+            return _probed(file, name, HollowFile(file))
+    return _probed(file, name, None)
+
+
+def _probed(file: BinaryIO, name: str, hollow: HollowFile | None) -> tuple[SourceInfo, Timeline]:
+    """As `probe`, through `hollow` where there is one.
+
+    Raises:
+        MediaError: See there.
+        WrongIndexError: `hollow` does not do.
+    """
+    with open_source(file if hollow is None else hollow.as_file(), name) as container:
         stream = _main_video(container, name)
         only(container, [stream])
         check_size(stream.codec_context.width, stream.codec_context.height, name)
-        scan = Scan(stream)
+        scan = Scan(stream, None if hollow is None else Hollowing(hollow, stream))
         scan.read(container)
         if scan.is_encrypted:
             raise _encrypted(name, stream)

@@ -15,6 +15,7 @@ from cluster.video.clock import BACK_S, GAP_S
 from cluster.video.deinterlace import repeats_field
 from cluster.video.field_pairs import whole_frames
 from cluster.video.frame_times import MOSTLY_MISSING, NOT_IN_DISPLAY_ORDER, FrameTimes
+from cluster.video.hollow import Hollowing, WrongIndexError
 from cluster.video.repair import may_jump
 from cluster.video.source import ErrorNotes, alpha_decoder, limit_decoder, new_decoder, read_packets, reason
 from cluster.video.timeline import PtsArray, Timeline
@@ -39,8 +40,13 @@ class Scan:
         has_gap: The times are ahead once by so much that this may be a jump, which only all streams can tell.
     """
 
-    def __init__(self, stream: Any) -> None:
-        """Has seen nothing of `stream` yet."""
+    def __init__(self, stream: Any, hollowing: Hollowing | None = None) -> None:
+        """Has seen nothing of `stream` yet.
+
+        Args:
+            stream: The video.
+            hollowing: Of its packets; None where all are to be read.
+        """
         self.pts = array("q")
         self.keyframe_pts = array("q")
         self.num_without_pts = 0
@@ -58,24 +64,33 @@ class Scan:
         self._last_duration = 0
         self._ordered_last: list[int] = []  # the last two pts
         self._stream = stream
+        self._hollowing = hollowing
         self._decoder = alpha_decoder(stream) or stream.codec_context
         limit_decoder(self._decoder)
 
     def read(self, container: InputContainer) -> None:
-        """Makes the pass over the packets of `container`, whose stream this is."""
+        """Makes the pass over the packets of `container`, whose stream this is.
+
+        Raises:
+            WrongIndexError: Hollow packets do not do; another scan without has to be made.
+        """
         packets = whole_frames(read_packets(container, [self._stream], self.notes), self._stream)
         for num_before, packet in enumerate(packets):
             self.is_encrypted = packet.has_sidedata("encryption_info")
             if self.is_encrypted:
                 return
-            self._add(packet)
-            self._look_again(packet, num_before)
+            is_keyframe = self._hollowing.is_keyframe(packet) if self._hollowing else packet.is_keyframe
+            self._add(packet, is_keyframe)
+            self._look_again(packet, is_keyframe, num_before)
             wants_frames = len(self.frames) < _NUM_LOOKED_AT
             if wants_frames and (self.frames or num_before < _MAX_PACKETS_WITHOUT_FRAME):
                 self._decode(packet)
+                self._be_hollow()
         if len(self.frames) < _NUM_LOOKED_AT:
             self._decode(None)
         self._decode_looked_at_again()
+        if self.has_repeat_flags and self._hollowing and self._hollowing.has_begun:
+            raise WrongIndexError  # by these flags the demuxer may find how long the last frame is shown
         self.has_gap = self.has_gap and may_jump(container)
         self.problem = self._problem(is_without_pts=container.format.name == "avi")
 
@@ -128,7 +143,12 @@ class Scan:
         self._ordered_last = times.pts[-2:].tolist()
         self._last_duration = times.end_pts - self.last_pts
 
-    def _add(self, packet: av.Packet[Any]) -> None:
+    def _be_hollow(self) -> None:
+        """Does without the payload of the packets that follow, once no more frames are wanted of all."""
+        if self._hollowing and len(self.frames) >= _NUM_LOOKED_AT:
+            self._hollowing.begin()
+
+    def _add(self, packet: av.Packet[Any], is_keyframe: bool) -> None:
         self._compare_dts(packet)
         if packet.is_discard:
             return
@@ -139,7 +159,7 @@ class Scan:
         if not self._ordered_last or packet.pts > self._ordered_last[-1]:
             self._last_duration = packet.duration or 0
         self._ordered_last = sorted([*self._ordered_last, packet.pts])[-2:]
-        if packet.is_keyframe:
+        if is_keyframe:
             self.keyframe_pts.append(packet.pts)
 
     def _decode(self, packet: av.Packet[Any] | None) -> None:
@@ -151,8 +171,10 @@ class Scan:
         self.frames += frames
         self._look_at(frames)
 
-    def _look_again(self, packet: av.Packet[Any], num_before: int) -> None:
-        if self._looked_at_again or (packet.is_keyframe and num_before >= self._next_look):
+    def _look_again(self, packet: av.Packet[Any], is_keyframe: bool, num_before: int) -> None:
+        if self._looked_at_again or (is_keyframe and num_before >= self._next_look):
+            if self._hollowing:
+                self._hollowing.fill(packet)
             self._looked_at_again.append(packet)
         if len(self._looked_at_again) == _NUM_LOOKED_AT_AGAIN:
             self._decode_looked_at_again()
@@ -163,12 +185,16 @@ class Scan:
         if not self._looked_at_again:
             return
         decoder = new_decoder(self._stream, threads=1)
+        frames: list[VideoFrame] = []
         for packet in [*self._looked_at_again, None]:
             try:
-                self._look_at(decoder.decode(packet))
+                frames += decoder.decode(packet)
             except av.FFmpegError:  # damage there is found when it is decoded to be used
                 continue
+        self._look_at(frames)
         self._looked_at_again = []
+        if self._hollowing:
+            self._hollowing.check(frames)
 
     def _look_at(self, frames: list[VideoFrame]) -> None:
         self.is_interlaced = self.is_interlaced or any(frame.interlaced_frame for frame in frames)

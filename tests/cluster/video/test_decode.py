@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -420,3 +421,34 @@ def test_a_frame_of_dv_that_broke_off_is_damaged(tmp_path: Path) -> None:
         frames = [(frame.pts, frame.is_corrupt) for frame in reader.frames(None, None)]
 
     assert frames == list(zip(pts, [False, False, True], strict=True))
+
+
+class CountingFile(io.FileIO):
+    """Counts the bytes that are read."""
+
+    num_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size) or b""
+        self.num_bytes += len(content)
+        return content
+
+
+def test_a_late_range_of_a_transport_stream_with_rare_keyframes_is_not_read_from_the_start(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "long.ts"
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as output:
+        options = {"preset": "ultrafast", "crf": "10", "x264-params": "keyint=125:scenecut=0"}
+        stream = output.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(3000):
+            image = noise.integers(0, 255, (96, 128, 3), dtype=np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        output.mux(stream.encode(None))
+    video, pts = probed(path)
+    with CountingFile(path) as file, VideoReader(file, video, 1) as reader:  # type: ignore[arg-type]
+        frames = list(reader.frames(pts[2720], pts[2770]))
+    assert [frame.pts for frame in frames] == pts[2720:2770]
+    assert file.num_bytes < path.stat().st_size // 3
