@@ -119,7 +119,8 @@ def join_url(store_url: str, key: str) -> str:
     if not is_s3(store_url):
         return str(Path(store_url) / key)
     address = S3Address.parse(store_url)
-    return S3Address(address.bucket, f"{address.prefix}/{key}", address.settings).url
+    prefix = f"{address.prefix}/{key}" if address.prefix else key
+    return S3Address(address.bucket, prefix, address.settings).url
 
 
 def _parsed(query: str, place: str) -> S3Settings:
