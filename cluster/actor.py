@@ -6,19 +6,38 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from cluster.executor import TaskDone, TaskFailed, WorkerEvent, WorkerLost, WorkerReady, event_of
+from cluster.executor import (
+    Sight,
+    TaskDone,
+    TaskFailed,
+    WorkerDraining,
+    WorkerEvent,
+    WorkerLost,
+    WorkerReady,
+    WorkerRefused,
+    event_of,
+    refusal,
+)
 from cluster.plan import DeviceClass
-from cluster.pool import WorkerPool, WorkerRequest, WorkerSettings
+from cluster.pool import Machine, WorkerPool, WorkerRequest, WorkerSettings, describe
 from cluster.tasks import Progress, Task, TaskResult
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
+if TYPE_CHECKING:
+    from cluster.worker import Worker
+
+_NODE_CONNECT_TIMEOUT_S = 1.0
+_POLL_S = 1.0
+_GET_TIMEOUT_S = 60.0  # of what is ready; longer only where it lies on a node that is gone
 _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and receipts are small
 
@@ -29,27 +48,38 @@ _WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "SVT_LOG": "1"}
 _log = logging.getLogger(__name__)
 
 
-def open_pool(request: WorkerRequest, address: str | None) -> WorkerPool:
+def open_pool(request: WorkerRequest, address: str | None, sights: Sequence[Sight] = ()) -> WorkerPool:
     """A pool of Ray actors: on the cluster at `address`, or else on a Ray of its own in this machine.
 
     A Ray of our own ends with the pool. Who may call it, `RAY_AUTH_MODE` and a token say: Ray reads them when
     it is imported, so they are set before this module is.
+
+    Args:
+        sights: What the workers of a cluster must see; this machine's own see what the driver does.
 
     Raises:
         SpecError: The machines do not have what is asked for.
         WorkerError: There is no Ray at `address`.
     """
     is_ours = not ray.is_initialized()
+    is_local = is_ours and address is None
     if is_ours:
         _connect(request, address)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = RayNodes()
     try:
-        settings = request.settle(resources.get("CPU", 1.0), resources.get("GPU", 0.0))
+        settings = _settled(request, nodes.machines(), is_local=is_local)
     except SpecError:
         if is_ours:
             ray.shutdown()
         raise
-    return WorkerPool(RayExecutor(settings, ends_ray=is_ours), settings)
+    executor = RayExecutor(settings, nodes, () if is_local else sights, ends_ray=is_ours)
+    return WorkerPool(executor, settings)
+
+
+def _settled(request: WorkerRequest, machines: Sequence[Machine], *, is_local: bool) -> WorkerSettings:
+    if is_local and machines:
+        return request.settle(machines[0].num_cpus, machines[0].num_gpus)
+    return request.settle_on(machines)
 
 
 def _connect(request: WorkerRequest, address: str | None) -> None:
@@ -101,25 +131,111 @@ def _refuse_deaf_address(address: str) -> None:
         ) from error
 
 
+class RayNodes:
+    """What Ray tells of the machines of its cluster.
+
+    Which of them drain is no public call of Ray's yet: where it is missing or fails, none does, and a machine
+    that goes is noticed when it is gone.
+    """
+
+    def __init__(self) -> None:
+        self._dead: set[str] = set()
+        self._can_tell = True
+
+    def machines(self) -> list[Machine]:
+        """What each has that is there and is to stay."""
+        leaving = self.draining()
+        return [
+            Machine(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+            for node in ray.nodes()  # type: ignore[no-untyped-call]
+            if node["Alive"] and node["NodeID"] not in leaving
+        ]
+
+    def draining(self) -> dict[str, float | None]:
+        """Nodes that are to be taken away, with the seconds left until then; None where Ray does not know."""
+        if not self._can_tell:
+            return {}
+        try:
+            from ray._private.state import state
+
+            deadlines_ms: dict[str, int] = state.get_draining_nodes()
+        except (ImportError, AttributeError) as error:
+            self._can_tell = False
+            _log.warning("this Ray does not tell which of its nodes are drained: %s", error)
+            return {}
+        except (RuntimeError, RayError) as error:
+            _log.warning("Ray does not tell now which of its nodes are drained: %s", error)
+            return {}
+        return {node: ms / 1000 - time.time() if ms else None for node, ms in deadlines_ms.items()}
+
+    def is_alive(self, node_id: str) -> bool:
+        """Whether a node is still there.
+
+        Ray may take ten seconds to notice that one is gone, so the node itself is asked as well.
+        """
+        if node_id in self._dead:
+            return False
+        nodes = {node["NodeID"]: node for node in ray.nodes()}  # type: ignore[no-untyped-call]
+        node = nodes.get(node_id)
+        if node is None or not node["Alive"] or not _answers(node):
+            self._dead.add(node_id)
+        return node_id not in self._dead
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+    try:
+        socket.create_connection(address, timeout=_NODE_CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A worker is there, on this node."""
+
+    device_class: DeviceClass
+    node_id: str
+
+
 class _WorkerActor:
     """A `Worker` in a process of its own, pinned to its GPU by Ray."""
 
-    def __init__(self, device: Literal["cpu", "cuda"], num_threads: int) -> None:
-        from cluster.worker import Worker
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def arrive(
+        self, device: Literal["cpu", "cuda"], num_threads: int, sights: Sequence[Sight]
+    ) -> Arrival | FrameliftError:
+        """Makes the worker, unless it would not see what it must: then that comes back."""
+        error = refusal(sights)
+        if error is not None:
+            return error
+        from cluster.worker import Worker  # loads torch
 
         self._worker = Worker(device, num_threads)
-
-    def device_class(self) -> DeviceClass:
-        return self._worker.device_class
+        node_id = ray.get_runtime_context().get_node_id()
+        return Arrival(self._worker.device_class, node_id)
 
     def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]:
+        assert self._worker is not None, "tasks are for workers that are there"
         yield from self._worker.run(task)
 
 
 class RayExecutor:
-    """Starts workers as actors. A worker runs one task at a time and tells of it through a stream."""
+    """Starts workers as actors. A worker runs one task at a time and tells of it through a stream.
 
-    def __init__(self, settings: WorkerSettings, *, ends_ray: bool) -> None:
+    Args:
+        sights: What a worker must see to be of use.
+        ends_ray: Whether Ray ends with this executor.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, nodes: RayNodes, sights: Sequence[Sight], *, ends_ray: bool
+    ) -> None:
+        self._nodes = nodes
+        self._sights = sights
         self._ends_ray = ends_ray
         self._device: Literal["cpu", "cuda"] = "cuda" if settings.num_gpus else "cpu"
         self._num_threads = max(1, round(settings.num_cpus))
@@ -134,36 +250,44 @@ class RayExecutor:
         self._names = count()
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, str] = {}  # refs and streams that Ray will complete, with their workers
+        self._awaited: dict[str, Any] = {}  # the same the other way round: each worker has at most one
+        self._node_of: dict[str, str] = {}
+        self._told_draining: set[str] = set()
+        self._polled_s = time.monotonic()
 
     def start_worker(self) -> str:
         """See `Executor.start_worker`."""
         name = f"worker-{next(self._names)}"
-        self._actors[name] = self._actor_class.remote(self._device, self._num_threads)
-        self._waiting[self._actors[name].device_class.remote()] = name
+        self._actors[name] = self._actor_class.remote()
+        self._await(name, self._actors[name].arrive.remote(self._device, self._num_threads, self._sights))
         return name
 
     def submit(self, worker: str, task: Task) -> None:
         """See `Executor.submit`."""
-        stream = self._actors[worker].run.options(num_returns="streaming").remote(task)
-        self._waiting[stream] = worker
+        self._await(worker, self._actors[worker].run.options(num_returns="streaming").remote(task))
 
     def kill(self, worker: str) -> None:
         """See `Executor.kill`."""
-        self._waiting = {ref: name for ref, name in self._waiting.items() if name != worker}
+        self._heard(worker)
+        self._node_of.pop(worker, None)
+        self._told_draining.discard(worker)
         with contextlib.suppress(RayError):  # it is gone already
             ray.kill(self._actors.pop(worker))
 
     def wait(self, timeout_s: float) -> list[WorkerEvent]:
         """See `Executor.wait`."""
-        if not self._waiting:
-            return []
-        waiting = list(self._waiting)
+        drained = self._drained()
         try:
-            ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
-            more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+            ready = self._ready(0 if drained else timeout_s)
         except RayError as error:
             raise WorkerError("the Ray cluster does not answer any more", got=_first_line(error)) from error
-        return [self._event(found) for found in dict.fromkeys([*ready, *more])]
+        return [*drained, *(self._event(found) for found in ready)]
+
+    def describe_machines(self) -> str:
+        """See `Executor.describe_machines`."""
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        unused = Machine(free.get("CPU", 0.0), free.get("GPU", 0.0))
+        return f"{describe(self._nodes.machines())}, of which {unused} are free"
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -172,27 +296,77 @@ class RayExecutor:
         if self._ends_ray:
             ray.shutdown()
 
+    def _await(self, worker: str, ref: Any) -> None:
+        self._waiting[ref] = worker
+        self._awaited[worker] = ref
+
+    def _heard(self, worker: str) -> None:
+        ref = self._awaited.pop(worker, None)
+        if ref is not None:
+            del self._waiting[ref]
+
+    def _ready(self, timeout_s: float) -> list[Any]:
+        """All that is ready now; else the first that is within `timeout_s`.
+
+        Each call of Ray's looks at every ref, so a second one is made only where there is time for it.
+        """
+        if not self._waiting:
+            time.sleep(timeout_s)  # all workers are idle: the next thing to happen is the caller's
+            return []
+        waiting = list(self._waiting)
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        if not ready and timeout_s > 0:
+            ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
+        return ready
+
+    def _drained(self) -> list[WorkerEvent]:
+        """Workers whose nodes are drained since this was asked last, which is about once a second."""
+        now_s = time.monotonic()
+        if now_s - self._polled_s < _POLL_S:
+            return []
+        self._polled_s = now_s
+        leaving = self._nodes.draining()
+        found = [worker for worker, node in self._node_of.items() if node in leaving] if leaving else []
+        new = [worker for worker in found if worker not in self._told_draining]
+        self._told_draining.update(new)
+        return [WorkerDraining(worker, leaving[self._node_of[worker]]) for worker in new]
+
     def _event(self, ready: Any) -> WorkerEvent:
         worker = self._waiting[ready]
         try:
             if isinstance(ready, ray.ObjectRefGenerator):
                 return self._stream_event(worker, ready)
-            del self._waiting[ready]
-            return WorkerReady(worker, ray.get(ready))
+            self._heard(worker)
+            return self._arrived(worker, ray.get(ready, timeout=_GET_TIMEOUT_S))
         except RayError as error:
             return self._lost(worker, error)
 
+    def _arrived(self, worker: str, told: Arrival | FrameliftError) -> WorkerEvent:
+        if isinstance(told, FrameliftError):
+            self.kill(worker)
+            return WorkerRefused(worker, told)
+        self._node_of[worker] = told.node_id
+        return WorkerReady(worker, told.device_class)
+
     def _stream_event(self, worker: str, stream: ray.ObjectRefGenerator) -> WorkerEvent:
-        event = event_of(worker, ray.get(next(stream)))
+        event = event_of(worker, ray.get(next(stream), timeout=_GET_TIMEOUT_S))
         if isinstance(event, TaskDone | TaskFailed):
-            del self._waiting[stream]
+            self._heard(worker)
         return event
 
     def _lost(self, worker: str, error: RayError) -> WorkerLost:
+        node_id = self._node_of.get(worker)
+        preempted = (isinstance(error, RayActorError) and error.preempted) or self._is_leaving(node_id)
         self.kill(worker)
-        preempted = isinstance(error, RayActorError) and error.preempted
         what = "its node was taken away" if preempted else "the worker's process died"
-        return WorkerLost(worker, WorkerError(what, where=worker, got=_first_line(error)))
+        return WorkerLost(
+            worker, WorkerError(what, preempted=preempted, where=worker, got=_first_line(error))
+        )
+
+    def _is_leaving(self, node_id: str | None) -> bool:
+        if node_id is None:
+            return False
+        return not self._nodes.is_alive(node_id) or node_id in self._nodes.draining()
 
 
 def _first_line(error: Exception) -> str:

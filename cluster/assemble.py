@@ -11,13 +11,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cluster.job import Deinterlace
+from cluster.digest import digest, digest_of
 from cluster.manifest import Manifest
 from cluster.memory import give_back
 from cluster.plan import Input
-from cluster.publish import digest, is_published, publish
+from cluster.publish import publish
 from cluster.report import FrameRange
 from cluster.storage import MissingObjectError, Storage, open_storage
+from cluster.storage.parallel import in_parallel
 from cluster.tasks import AssembleTask, MissingParts, OutputReceipt, SegmentReceipt
 from cluster.video.concat import JoinSettings, join
 from cluster.video.info import VideoInfo
@@ -26,6 +27,15 @@ from cluster.video.verify import verify
 from sr_core.errors import MediaError, SourceChanged, StorageError
 
 _MAX_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One segment's part, with the times of its packets in decoding order, in the source's ticks."""
+
+    key: str
+    sha256: str
+    packet_pts: PtsArray
 
 
 @dataclass
@@ -40,7 +50,6 @@ class _Sums:
     errors: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    num_interlaced: int = 0
     num_resized: int = 0
 
     def add(self, receipt: SegmentReceipt) -> None:
@@ -52,22 +61,16 @@ class _Sums:
         self.errors.extend(receipt.errors[: max(0, _MAX_ERRORS - len(self.errors))])
         self.told.extend(told for told in receipt.told if told not in self.told)
         self.seconds += sum(receipt.stage_seconds.values())
-        self.num_interlaced += receipt.num_interlaced
         self.num_resized += receipt.num_resized
 
-    def all_told(self, asked: Deinterlace) -> tuple[str, ...]:
+    def all_told(self) -> tuple[str, ...]:
         """What the segments have to tell, as one."""
-        told = list(self.told)
-        if self.num_interlaced and asked != "off":
-            told.append(
-                f"{self.num_interlaced} frames say that they are interlaced and were upscaled as they are; "
-                "deinterlace frame would treat them"
-            )
-        if self.num_resized:
-            told.append(
-                f"{self.num_resized} frames have another size or pixel format than the first, and were fitted"
-            )
-        return tuple(told)
+        if not self.num_resized:
+            return tuple(self.told)
+        resized = (
+            f"{self.num_resized} frames have another size or pixel format than the first, and were fitted"
+        )
+        return (*self.told, resized)
 
 
 def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingParts:
@@ -80,9 +83,18 @@ def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingPar
         SpecError: Something else has come to stand under the output's name.
         StorageError: The output could not be stored.
     """
-    manifest, treatment = Manifest(storage), task.video.treatment
-    if not all(_is_whole(segment.key, storage, manifest) for segment in task.video.segments):
-        return _without_parts(task, storage, manifest)
+    manifest = Manifest(storage)
+    found = manifest.published(task.output_key) or _assembled(task, storage, manifest)
+    if isinstance(found, OutputReceipt):
+        for _ in in_parallel(manifest.delete_parts, _segment_keys(task)):
+            pass
+        manifest.delete_video(task.plan, task.output_key)
+    return found
+
+
+def _assembled(task: AssembleTask, storage: Storage, manifest: Manifest) -> OutputReceipt | MissingParts:
+    """The receipt of the output, which was not published before."""
+    treatment = task.video.treatment
     path = storage.scratch_dir() / f"{task.attempt}.{treatment.container}"
     try:
         sums = _join(task, storage, manifest, path)
@@ -92,10 +104,11 @@ def assemble(task: AssembleTask, storage: Storage) -> OutputReceipt | MissingPar
         return _without_parts(task, storage, manifest)
     finally:
         path.unlink(missing_ok=True)
-    for segment in task.video.segments:
-        manifest.delete_parts(segment.key)
-    manifest.delete_video(task.plan, treatment.output_key)
     return receipt
+
+
+def _segment_keys(task: AssembleTask) -> list[str]:
+    return [segment.key for segment in task.video.segments]
 
 
 def _is_whole(segment_key: str, storage: Storage, manifest: Manifest) -> bool:
@@ -119,31 +132,26 @@ def _without_parts(task: AssembleTask, storage: Storage, manifest: Manifest) -> 
 
     Else takes back the receipts of the segments whose parts are not what they say.
     """
-    published = manifest.output(task.output_key)
-    if published is not None and is_published(published, storage):
+    published = manifest.published(task.output_key)
+    if published is not None:
         return published
-    missing = [s.key for s in task.video.segments if not _is_whole(s.key, storage, manifest)]
+    keys = _segment_keys(task)
+    whole = in_parallel(lambda key: _is_whole(key, storage, manifest), keys)
+    missing = tuple(key for key, is_whole in zip(keys, whole, strict=True) if not is_whole)
     for key in missing:
         manifest.take_back(key)
         manifest.delete_parts(key)
-    return MissingParts(tuple(missing))
+    return MissingParts(missing)
 
 
 def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) -> _Sums:
     """Writes the output to `path` and verifies it."""
-    treatment, sums, parts = task.video.treatment, _Sums(), list[tuple[str, PtsArray]]()
-    for segment in task.video.segments:
-        receipt = manifest.receipt(segment.key)
-        if receipt is None:
-            raise MissingObjectError("a receipt is gone", where=segment.key)
-        sums.add(receipt)
-        if receipt.num_frames:
-            key = manifest.part_key(receipt.key, receipt.part_name)
-            parts.append((key, np.array(receipt.packet_pts, dtype=np.int64)))
+    treatment = task.video.treatment
+    sums, parts = _committed(task, manifest)
     if not parts:
         raise MediaError("nothing of this video decodes", where=treatment.input.source.key)
     _check_space(sums.part_bytes, path.parent)
-    packet_pts = [pts for _, pts in parts]
+    packet_pts = [part.packet_pts for part in parts]
     settings = JoinSettings(treatment.video, treatment.encode, treatment.container, treatment.carried)
     with _opened(treatment.input) as source:
         joined = join(_files(parts, storage), packet_pts, settings, source, treatment.input.source.key, path)
@@ -151,6 +159,19 @@ def _join(task: AssembleTask, storage: Storage, manifest: Manifest, path: Path) 
     not_kept = verify(path, treatment.encode, np.concatenate(packet_pts), joined)
     sums.told.extend((*joined.told, *not_kept))
     return sums
+
+
+def _committed(task: AssembleTask, manifest: Manifest) -> tuple[_Sums, list[_Part]]:
+    """What the segments' receipts say, and the parts that have frames."""
+    sums, parts = _Sums(), list[_Part]()
+    for receipt in in_parallel(manifest.receipt, _segment_keys(task)):
+        if receipt is None:
+            raise MissingObjectError("a receipt is gone", where=task.output_key)
+        sums.add(receipt)
+        if receipt.num_frames:
+            key = manifest.part_key(receipt.key, receipt.part_name)
+            parts.append(_Part(key, receipt.sha256, np.array(receipt.packet_pts, dtype=np.int64)))
+    return sums, parts
 
 
 def _opened(input_: Input) -> AbstractContextManager[BinaryIO | None]:
@@ -173,10 +194,12 @@ def _check_space(num_bytes: int, folder: Path) -> None:
         )
 
 
-def _files(parts: list[tuple[str, PtsArray]], storage: Storage) -> Iterator[Path]:
+def _files(parts: list[_Part], storage: Storage) -> Iterator[Path]:
     """The parts in order, each a local file while it is the current one."""
-    for key, _ in parts:
-        with storage.as_file(key) as path:
+    for part in parts:
+        with storage.as_file(part.key) as path:
+            if digest_of(path) != part.sha256:
+                raise MissingObjectError("a part is not what its receipt says", where=part.key)
             yield path
 
 
@@ -190,22 +213,20 @@ def _cut_off(video: VideoInfo) -> tuple[FrameRange, ...]:
 
 def _receipt_of(task: AssembleTask, path: Path, sums: _Sums) -> OutputReceipt:
     treatment = task.video.treatment
-    with path.open("rb") as file:
-        sha256 = digest(file)
     return OutputReceipt(
         key=treatment.output_key,
         job_id=task.plan.job.id,
         source=treatment.input.source.key,
         output=treatment.input.output_name,
         size_bytes=path.stat().st_size,
-        sha256=sha256,
+        sha256=digest_of(path),
         num_segments=len(task.video.segments),
         num_frames=sums.num_frames,
         damage=treatment.damage,
         missing=(*sums.missing, *_cut_off(treatment.video)),
         corrupt=tuple(sums.corrupt),
         errors=tuple(sums.errors),
-        told=(*treatment.told, *sums.all_told(task.plan.job.policies.deinterlace)),
+        told=(*treatment.told, *sums.all_told()),
         psnr_db=sums.psnr_db,
         seconds=sums.seconds,
     )

@@ -5,14 +5,52 @@ An executor knows nothing of jobs. It starts workers, gives them tasks and tells
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
 from cluster.plan import DeviceClass
+from cluster.storage import open_storage
+from cluster.storage.address import join_url
 from cluster.tasks import Progress, Task, TaskResult
-from sr_core.errors import FrameliftError, WorkerError
+from sr_core.errors import FrameliftError, SpecError, WorkerError
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An object that every worker must see to be of use.
+
+    Attributes:
+        version: That it must have; None takes any.
+    """
+
+    store_url: str
+    key: str
+    version: str | None = None
+
+    def look(self) -> None:
+        """Looks from this process.
+
+        Raises:
+            SpecError: The object is not seen, or something else is seen in its place.
+            StorageError: The store refuses or fails.
+        """
+        found = open_storage(self.store_url).head(self.key)
+        if found is None:
+            self._refuse("this is not seen by a worker", "nothing")
+        elif self.version not in (None, found.version):
+            self._refuse("a worker sees something else here", f"version {found.version}")
+
+    def _refuse(self, what: str, got: str) -> None:
+        raise SpecError(
+            what,
+            where=f"{join_url(self.store_url, self.key)} on {socket.gethostname()}",
+            got=got,
+            expected=f"version {self.version}" if self.version else "what the driver sees there",
+            next_step="use a shared folder that all nodes have under the same path, or s3://",
+        )
 
 
 @dataclass(frozen=True)
@@ -21,6 +59,26 @@ class WorkerReady:
 
     worker: str
     device_class: DeviceClass
+
+
+@dataclass(frozen=True)
+class WorkerRefused:
+    """A worker came up and cannot do this job's work, as it does not see what it must; it is gone again."""
+
+    worker: str
+    error: FrameliftError
+
+
+@dataclass(frozen=True)
+class WorkerDraining:
+    """A worker's machine will be taken away: it is to get no more work. Told once of each worker.
+
+    Attributes:
+        seconds_left: Until then; None where nobody said.
+    """
+
+    worker: str
+    seconds_left: float | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +113,7 @@ class TaskFailed:
     error: FrameliftError
 
 
-WorkerEvent = WorkerReady | WorkerLost | TaskProgress | TaskDone | TaskFailed
+WorkerEvent = WorkerReady | WorkerRefused | WorkerDraining | WorkerLost | TaskProgress | TaskDone | TaskFailed
 
 
 class Executor(Protocol):
@@ -72,6 +130,9 @@ class Executor(Protocol):
 
     def wait(self, timeout_s: float) -> list[WorkerEvent]:
         """What happened since the last call; waits up to `timeout_s` for something to happen."""
+
+    def describe_machines(self) -> str:
+        """What the machines that workers run on have, in words for an error."""
 
     def close(self) -> None:
         """Ends every worker."""
@@ -123,12 +184,29 @@ class InlineExecutor:
                 self._running.pop(worker)
         return events
 
+    def describe_machines(self) -> str:
+        """See `Executor.describe_machines`."""
+        return "this process"
+
     def close(self) -> None:
         """See `Executor.close`."""
         self._running.clear()
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
+
+
+def refusal(sights: Iterable[Sight]) -> FrameliftError | None:
+    """Why this process is of no use where all `sights` must be seen; None where it sees them."""
+    for sight in sights:
+        try:
+            sight.look()
+        except SpecError as error:
+            return error
+        except FrameliftError as error:  # of a store, which does not know on which machine that is
+            error.where = f"{error.where or join_url(sight.store_url, sight.key)} on {socket.gethostname()}"
+            return error
+    return None
 
 
 def event_of(worker: str, told: Progress | TaskResult | FrameliftError) -> WorkerEvent:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from cluster.images.info import IMAGE_SUFFIXES, image_output_name
 from cluster.job import ImageSettings, SequenceSettings, VideoSettings
+from cluster.places import Place, place_of
 from cluster.plan import Input, SourceRef
 from cluster.sequences import find_sequences
 from cluster.storage import ObjectInfo, Storage, open_storage
@@ -17,7 +18,6 @@ from cluster.video.encoders import CodecName
 from sr_core.errors import SpecError
 
 STATE_FOLDER = ".framelift"
-_MAX_NAME_BYTES = 255
 _MAX_LISTED = 20
 ANIMATION_SUFFIXES = (".gif",)
 _OF_SEQUENCES: Container = "mkv"  # which holds what loses nothing
@@ -51,25 +51,32 @@ def find_inputs(
 ) -> InputSet:
     """The inputs below `source`, a file or a folder, whose outputs go to `output`.
 
-    Where `source` is a file and `output` has a suffix of its kind and is no folder, `output` is the file to
-    write; else it is a folder that mirrors the tree of `source`.
+    Either may lie in a bucket: then an object is a file, and a prefix that holds objects is a folder. Where
+    `source` is a file and `output` has a suffix of its kind and is no folder, `output` is the file to write;
+    else it is a folder that mirrors the tree of `source`.
 
     Raises:
         SpecError: There is nothing to upscale, two inputs would write one output, or outputs would land among
             inputs.
+        StorageError: A bucket cannot be read.
     """
     try:
-        source_path, output_path = Path(source).resolve(), Path(output).resolve()
+        found, target = place_of(source), place_of(output)
         names = _Names(video, image, sequences)
-        if source_path.is_file():
-            return _one_file(source_path, output_path, names)
-        if source_path.is_dir():
-            return _folder(source_path, output_path, names)
+        if found.is_file:
+            return _one_file(found, target, names)
+        if found.is_folder:
+            return _folder(found, target, names)
     except OSError as error:
         raise SpecError(
             "this path cannot be used", where=str(error.filename), got=error.strerror or str(error)
         ) from error
-    raise SpecError("there is no such file or folder", where=source, next_step="check the path of the input")
+    raise SpecError(f"there is no such {found.kinds}", where=source, next_step="check the path of the input")
+
+
+def state_folder(output: Place) -> Place:
+    """Where a job keeps its state that writes to `output`: of a single file, in that file's folder."""
+    return output.parent if _is_file_to_be(output) or output.is_file else output
 
 
 @dataclass(frozen=True)
@@ -116,34 +123,35 @@ class _Names:
     def _sequence_codec(self) -> CodecName:
         return "ffv1" if self.video.codec == "auto" else self.video.codec
 
-    def refuse(self, source: str, output: Path) -> None:
+    def refuse(self, source: str, output: Place) -> None:
         """Refuses the name of a single output that contradicts the source or the settings."""
         if _has_suffix(output.name, IMAGE_SUFFIXES):
             if not self.is_image(source):
-                raise SpecError("a video cannot become an image", where=str(output), got=source)
+                raise SpecError("a video cannot become an image", where=output.url, got=source)
             _refuse_contradiction(output, image_output_name(output.name, self.image.format), "image.format")
             return
         container_of(output.name)  # refuses what is read but not written, as .avi
         if _has_suffix(source, IMAGE_SUFFIXES) and not _has_suffix(source, ANIMATION_SUFFIXES):
-            raise SpecError("an image cannot become a video", where=str(output), got=source)
+            raise SpecError("an image cannot become a video", where=output.url, got=source)
         _refuse_contradiction(output, output_name(output.name, self.video.container), "video.container")
 
 
-def _refuse_contradiction(output: Path, named: str, key: str) -> None:
+def _refuse_contradiction(output: Place, named: str, key: str) -> None:
     if named != output.name:
         raise SpecError(
             f"the output's name and {key} disagree",
-            where=str(output),
+            where=output.url,
             expected=f"a name like {named}",
             next_step=f"leave {key} out, or change the name",
         )
 
 
-def _one_file(source: Path, output: Path, names: _Names) -> InputSet:
-    store = open_storage(str(source.parent))
+def _one_file(source: Place, output: Place, names: _Names) -> InputSet:
+    store = open_storage(source.parent.url)
     info = store.head(source.name)
-    assert info is not None, "the caller saw that it is a file"
-    if names.is_input(output.name) and not output.is_dir():
+    if info is None:
+        raise SpecError("the input is gone again", where=source.url)
+    if names.is_input(output.name) and not output.is_folder:
         folder, name = output.parent, output.name
         names.refuse(source.name, output)
     else:
@@ -151,55 +159,61 @@ def _one_file(source: Path, output: Path, names: _Names) -> InputSet:
         folder, name = output, names.output_name(source.name)
     inputs = (Input(_reference(store, info), name),)
     _refuse_overwritten_sources(inputs, source.parent, folder)
-    return InputSet(str(folder), f"{STATE_FOLDER}/report.json", inputs, ())
+    return InputSet(folder.url, f"{STATE_FOLDER}/report.json", inputs, ())
 
 
-def _folder(source: Path, output: Path, names: _Names) -> InputSet:
+def _folder(source: Place, output: Place, names: _Names) -> InputSet:
     _refuse_file(output)
-    if output == source or source in output.parents:
+    if source.holds(output):
         raise SpecError(
             "the output lies inside the input, and would become an input itself",
-            where=str(output),
-            expected=f"a folder outside {source}",
+            where=output.url,
+            expected=f"a folder outside {source.url}",
             next_step="choose another output folder",
         )
-    store = open_storage(str(source))
+    store = open_storage(source.url)
     objects = [info for info in store.list() if not _is_hidden(info.key)]
     sequences, singles = names.sequences_among(objects, store)
     found = [info for info in singles if names.is_input(info.key)]
     ignored = tuple(info.key for info in singles if not names.is_input(info.key))
     singly = (Input(_reference(store, info), names.output_name(info.key)) for info in found)
     wanted = sorted([*singly, *sequences], key=lambda input_: input_.source.key)
-    inputs = tuple(input_ for input_ in wanted if not _wrong_name(input_))
-    refused = tuple((_printable(each.source.key), _wrong_name(each)) for each in wanted if _wrong_name(each))
+    wrong = [_wrong_name(input_, output) for input_ in wanted]
+    inputs = tuple(input_ for input_, why in zip(wanted, wrong, strict=True) if not why)
+    refused = tuple(
+        (_printable(each.source.key), why) for each, why in zip(wanted, wrong, strict=True) if why
+    )
     if not wanted:
         raise SpecError(
             "there is neither a video nor an image in the folder",
-            where=str(source),
+            where=source.url,
             got=f"{len(objects)} other files",
             expected=f"names that end in {' '.join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))}",
         )
     _refuse_shared_outputs(inputs)
     _refuse_overwritten_sources(inputs, source, output)
-    return InputSet(str(output), "report.json", inputs, tuple(map(_printable, ignored)), refused)
+    return InputSet(output.url, "report.json", inputs, tuple(map(_printable, ignored)), refused)
 
 
-def _refuse_file(output: Path) -> None:
-    is_named_as_file = _has_suffix(output.name, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)) and not output.is_dir()
-    if output.is_file() or is_named_as_file:
+def _refuse_file(output: Place) -> None:
+    if _is_file_to_be(output) or output.is_file:
         raise SpecError(
-            "this output must be a folder", where=str(output), next_step="give the name of a folder"
+            "this output must be a folder", where=output.url, next_step="give the name of a folder"
         )
 
 
-def _wrong_name(input_: Input) -> str:
+def _is_file_to_be(output: Place) -> bool:
+    """Whether it is named like a file, and is no folder."""
+    return _has_suffix(output.name, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)) and not output.is_folder
+
+
+def _wrong_name(input_: Input, output: Place) -> str:
     """Why a source fails by its name alone; empty if it does not."""
     if not _is_text(input_.source.key):
         return "its name is not valid UTF-8, and could not be written into any report; rename it"
-    num_bytes = len(PurePosixPath(input_.output_name).name.encode())
-    if num_bytes > _MAX_NAME_BYTES:
-        return f"its output's name would have {num_bytes} bytes, of which {_MAX_NAME_BYTES} can be; rename it"
-    return ""
+    if "" in input_.source.key.split("/"):
+        return "its name has nothing between two slashes, which no folder can mirror; rename it"
+    return output.misfit(input_.output_name)
 
 
 def _printable(key: str) -> str:
@@ -222,14 +236,13 @@ def _refuse_shared_outputs(inputs: Iterable[Input]) -> None:
         )
 
 
-def _refuse_overwritten_sources(inputs: Iterable[Input], source: Path, output: Path) -> None:
-    sources = {(source / input_.source.key).resolve() for input_ in inputs}
+def _refuse_overwritten_sources(inputs: Iterable[Input], source: Place, output: Place) -> None:
+    sources = {source.child(input_.source.key) for input_ in inputs}
     for input_ in inputs:
-        if (output / input_.output_name).resolve() in sources:
+        target = output.child(input_.output_name)
+        if target in sources:
             raise SpecError(
-                "the output would replace a source",
-                where=str(output / input_.output_name),
-                next_step="choose another output",
+                "the output would replace a source", where=target.url, next_step="choose another output"
             )
 
 

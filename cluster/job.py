@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -147,7 +148,7 @@ class Job:
     segments: SegmentSettings = SegmentSettings()
     policies: Policies = Policies()
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Names this job: equal for equal jobs wherever their files lie."""
         asked = _JOB.dump_python(self, mode="json")

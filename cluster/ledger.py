@@ -18,6 +18,8 @@ from sr_core.errors import StorageError
 _log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 5.0
+_SHOW_S = 0.5
+_WORK_PER_SHOW = 20.0  # times what it costs to show how far the job is, before that is done again
 
 
 class Ledger:
@@ -26,6 +28,7 @@ class Ledger:
     Attributes:
         tally: How far the job is, in numbers.
         stopped: Why the whole job stops early; empty while it does not.
+        from_the_end: The run takes the work from its end.
     """
 
     def __init__(
@@ -42,10 +45,13 @@ class Ledger:
         self._manifest = manifest
         self._on_snapshot = on_snapshot
         self._started_s = time.time()
+        self._next_show_s = 0.0
         self._next_heartbeat_s = 0.0
         self._outcomes: dict[str, FileOutcome] = {}
+        self._num_outcomes: Counter[str] = Counter()  # by state
         self.tally = Tally()
         self.stopped = ""
+        self.from_the_end = False
 
     def skipped(self, input_: Input) -> None:
         """An input whose output was finished before."""
@@ -90,12 +96,20 @@ class Ledger:
         self.tell("stopped" if self.stopped else "finished", 0, force=True)
         return report
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time again to tell how far the job is: at the latest after half a second."""
+        return time.monotonic() >= self._next_show_s
+
     def tell(
         self, state: SnapshotState, num_workers: int, *, current: Sequence[Task] = (), force: bool = False
     ) -> None:
         """Shows how far the job is, and from time to time, or if forced to, stores that."""
+        start_s = time.thread_time()
         snapshot = self._snapshot(state, num_workers, current)
         self._on_snapshot(snapshot)
+        pause_s = _WORK_PER_SHOW * (time.thread_time() - start_s)
+        self._next_show_s = time.monotonic() + min(_SHOW_S, pause_s)
         if force or snapshot.updated_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = snapshot.updated_s + _HEARTBEAT_S
             try:
@@ -106,10 +120,11 @@ class Ledger:
     def _end(self, input_: Input, outcome: FileOutcome) -> None:
         if input_.source.key not in self._outcomes:
             self._outcomes[input_.source.key] = outcome
+            self._num_outcomes[outcome.state] += 1
             _log.info("%s: %s %s", outcome.source, outcome.state, outcome.reason)
 
     def _snapshot(self, state: SnapshotState, num_workers: int, current: Sequence[Task]) -> Snapshot:
-        tally, states = self.tally, Counter(outcome.state for outcome in self._outcomes.values())
+        tally, states = self.tally, self._num_outcomes
         done = tally.num_frames_done + tally.num_frames_running
         rate = tally.frames_per_second
         return Snapshot(
@@ -133,6 +148,7 @@ class Ledger:
             slowest_stage=tally.slowest_stage,
             num_workers=num_workers,
             current=tuple(dict.fromkeys(i.source.key for task in current for i in inputs_of(task)[:1])),
+            from_the_end=self.from_the_end,
         )
 
     def _eta_s(self, frames_per_second: float, num_frames_done: int) -> float | None:
@@ -140,7 +156,7 @@ class Ledger:
         tally = self.tally
         if not frames_per_second or not tally.num_files_probed:
             return None
-        num_skipped = sum(outcome.state == "skipped" for outcome in self._outcomes.values())
-        num_unknown = max(0, len(self._inputs.inputs) - num_skipped - tally.num_files_probed)
+        num_known = self._num_outcomes["skipped"] + tally.num_files_probed
+        num_unknown = max(0, len(self._inputs.inputs) - num_known)
         num_left = tally.num_frames - num_frames_done
         return (num_left + num_unknown * tally.num_frames / tally.num_files_probed) / frames_per_second

@@ -8,6 +8,7 @@
     failures/<task id>/<attempt>.json        why an attempt failed                  (FailureRecord)
     outputs/<output key>.json                the output is published and verified   (OutputReceipt)
     runs/<run>.json                          heartbeat                              (Snapshot)
+    weights/<SHA-256>.<ext>                  weights that every worker of a cluster must see
 
 Every object is written whole and never changed in place. Two drivers that write one name write equal content,
 or content of which either serves, so the last writer wins without harm. Keys are prefix-structured:
@@ -18,8 +19,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -30,6 +32,7 @@ from cluster.plan import JobPlan, VideoPlan, name_key
 from cluster.report import Snapshot
 from cluster.retry import FailureRecord
 from cluster.storage import ObjectInfo, Storage
+from cluster.storage.parallel import in_parallel
 from cluster.tasks import OutputReceipt, SegmentReceipt, Task
 from sr_core.errors import StorageError
 
@@ -44,28 +47,46 @@ _OUTPUT = TypeAdapter(OutputReceipt)
 _SNAPSHOT = TypeAdapter(Snapshot)
 _KEYS = TypeAdapter(tuple[str, ...])
 
+# What is called after outputs begins with a hexadecimal digit there, so that a long listing can be read in so
+# many parts at once.
+_MANY = ("outputs", "receipts", "segments")
+_FEW = ("plans", "failures", "runs")
+_NEWEST_RUNS = 16
+_MANY_THREADS = 32  # as many as a client keeps connections
+_ALIVE = ("starting", "running")
+
 
 @dataclass
 class Survey:
-    """What there is, from one listing of the state and a look at each output's name.
+    """What there is, from listings of the state and a look at each output's name.
 
     Attributes:
         outputs: What stands under the names that were asked for.
         finished: Output keys that have a receipt.
         planned: Output keys of what was begun and is not finished.
         stills: Where it is written down which images were begun by workers that never ended them.
-        receipts: Segment keys that have a receipt, by output key.
         parts: Segment keys that have a part, by output key.
         failures: Attempts that failed, by task id.
+        list_receipts: Lists the receipts of segments. Finished outputs keep theirs, so that there may be far
+            more of them than of anything else, and who has nothing to do never looks at one.
     """
 
     outputs: dict[str, ObjectInfo] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
     stills: list[str] = field(default_factory=list)
-    receipts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     parts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     failures: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    list_receipts: Callable[[], Iterable[ObjectInfo]] = tuple
+
+    @cached_property
+    def receipts(self) -> dict[str, set[str]]:
+        """Segment keys that have a receipt, by output key; listed when they are first asked for."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for info in self.list_receipts():
+            segment_key = _stem(PurePosixPath(info.key).name)
+            found[_output_key(segment_key)].add(segment_key)
+        return found
 
     def committed(self, output_key: str) -> set[str]:
         """Segment keys that need no work. A receipt without its part is worth nothing."""
@@ -80,8 +101,6 @@ class Survey:
                 self.planned.add(_stem(name))
             case [".framelift", "plans", _, "stills", _]:
                 self.stills.append(info.key)
-            case [".framelift", "receipts", name]:
-                self.receipts[_output_key(_stem(name))].add(_stem(name))
             case [".framelift", "segments", segment_key, _]:
                 self.parts[_output_key(segment_key)].add(segment_key)
             case [".framelift", "failures", task_id, name]:
@@ -119,21 +138,36 @@ class Manifest:
 
     def videos(self, job_id: str) -> Iterator[VideoPlan]:
         """Every video of a job that was begun and is not finished."""
-        for info in self._storage.list(f"{_ROOT}/plans/{job_id}/videos/"):
-            video = self._read(info.key.removeprefix(f"{_ROOT}/"), _VIDEO)
-            if video is not None:
-                yield video
+        keys = [_in_root(info.key) for info in self._storage.list(f"{_ROOT}/plans/{job_id}/videos/")]
+        found = in_parallel(lambda key: self._read(key, _VIDEO), keys)
+        return (video for video in found if video is not None)
 
     def survey(self, output_names: Iterable[str]) -> Survey:
         """What there is now of the state, and under `output_names`."""
-        heads = ((name, self._storage.head(name)) for name in output_names)
-        survey = Survey({name: info for name, info in heads if info is not None})
-        for info in self._storage.list(f"{_ROOT}/"):
+        outputs = self._storage.find(output_names)
+        survey = Survey(outputs, list_receipts=lambda: self._listed("receipts"))
+        for info in self._listed("outputs", "segments", "plans", "failures"):
             survey.note(info)
-        for key in survey.stills:
-            begun = self._read(key.removeprefix(f"{_ROOT}/"), _KEYS)
-            survey.planned.update(begun or ())
+        for begun in in_parallel(self.begun_of, survey.stills):
+            survey.planned.update(begun)
         return survey
+
+    def listed(self) -> Iterator[ObjectInfo]:
+        """Every object of the state but weights, in no order."""
+        return self._listed(*_MANY, *_FEW)
+
+    def _listed(self, *folders: str) -> Iterator[ObjectInfo]:
+        prefixes = [prefix for folder in folders for prefix in self._prefixes(folder)]
+        for infos in in_parallel(lambda prefix: list(self._storage.list(prefix)), prefixes):
+            yield from infos
+
+    def _prefixes(self, folder: str) -> list[str]:
+        """What the keys of a folder of the state begin with."""
+        if (
+            folder in _FEW or self._storage.is_on_scratch_disk
+        ):  # a disk reads a folder whole for any part of it
+            return [f"{_ROOT}/{folder}/"]
+        return [f"{_ROOT}/{folder}/{digit:x}" for digit in range(16)]
 
     @contextlib.contextmanager
     def begun_stills(self, plan: JobPlan, attempt: str, output_keys: Sequence[str]) -> Iterator[None]:
@@ -145,18 +179,33 @@ class Manifest:
         yield
         self.end_stills(plan, attempt)
 
+    def begun_of(self, stills_key: str) -> tuple[str, ...]:
+        """Output keys of the images that the object under a key of `Survey.stills` says were begun."""
+        return self._read(_in_root(stills_key), _KEYS) or ()
+
     def end_stills(self, plan: JobPlan, attempt: str) -> None:
         """Removes what an attempt wrote down of the images that it began."""
         self._storage.delete(f"{_ROOT}/plans/{plan.job.id}/stills/{attempt}.json")
 
     def forget_begun_stills(self, survey: Survey) -> None:
         """Removes what is written down of images that were begun by workers that are gone."""
-        for key in survey.stills:
-            self._storage.delete(key)
+        self._delete(survey.stills)
 
     def receipt(self, segment_key: str) -> SegmentReceipt | None:
         """The receipt of one segment; None where it is not committed."""
         return self._read(f"receipts/{segment_key}.json", _SEGMENT)
+
+    def committed(self, segment_key: str) -> SegmentReceipt | None:
+        """The receipt of one segment that needs no work; None where it has to be computed.
+
+        Its part is there, or its output is published, after which parts are deleted.
+        """
+        receipt = self.receipt(segment_key)
+        if receipt is None:
+            return None
+        part = self._storage.head(self.part_key(segment_key, receipt.part_name))
+        is_there = part is not None and part.size_bytes == receipt.size_bytes
+        return receipt if is_there or self.published(_output_key(segment_key)) is not None else None
 
     def put_receipt(self, receipt: SegmentReceipt) -> None:
         """Commits a segment whose part is stored."""
@@ -172,12 +221,12 @@ class Manifest:
 
     def delete_parts(self, segment_key: str) -> None:
         """Removes every part of a segment, of all attempts."""
-        for info in list(self._storage.list(f"{_ROOT}/segments/{segment_key}/")):
-            self._storage.delete(info.key)
+        self._delete([info.key for info in self._storage.list(f"{_ROOT}/segments/{segment_key}/")])
 
     def failures(self, task_id: str, attempts: list[str]) -> list[FailureRecord]:
         """The records of a task's failed attempts, oldest first."""
-        records = [self._read(f"failures/{task_id}/{attempt}.json", _FAILURE) for attempt in attempts]
+        keys = [f"failures/{task_id}/{attempt}.json" for attempt in attempts]
+        records = in_parallel(lambda key: self._read(key, _FAILURE), keys)
         return sorted((record for record in records if record is not None), key=lambda record: record.time_s)
 
     def put_failure(self, task: Task, failure: FailureRecord) -> None:
@@ -186,34 +235,69 @@ class Manifest:
 
     def forget_failures(self, task_id: str, attempts: list[str]) -> None:
         """Removes a task's failure records, so that it is tried afresh."""
-        for attempt in attempts:
-            self._storage.delete(f"{_ROOT}/failures/{task_id}/{attempt}.json")
+        self._delete([f"{_ROOT}/failures/{task_id}/{attempt}.json" for attempt in attempts])
 
     def output(self, output_key: str) -> OutputReceipt | None:
         """The receipt of one output; None where it is not finished."""
         return self._read(f"outputs/{output_key}.json", _OUTPUT)
 
+    def published(self, output_key: str) -> OutputReceipt | None:
+        """The receipt of one output that stands under its name; None where none does."""
+        receipt = self.output(output_key)
+        is_there = receipt is not None and receipt.is_of(self._storage.head(receipt.output))
+        return receipt if is_there else None
+
+    def outputs(self, output_keys: Iterable[str]) -> Iterator[OutputReceipt]:
+        """The receipts of those of many outputs that are finished."""
+        found = in_parallel(self.output, output_keys, _MANY_THREADS)
+        return (receipt for receipt in found if receipt is not None)
+
     def put_output(self, receipt: OutputReceipt) -> None:
         """Commits an output that is published."""
         self._write(f"outputs/{receipt.key}.json", _OUTPUT, receipt)
 
-    def forget_outputs(self, output_name: str) -> None:
-        """Removes the receipts of whatever stood under a name: something else comes to stand there."""
-        for info in list(self._storage.list(f"{_ROOT}/outputs/{name_key(output_name)}-")):
-            self._storage.delete(info.key)
+    def forget_outputs(self, output_name: str, spare: str = "") -> None:
+        """Removes the receipts of whatever stood under a name: something else comes to stand there.
+
+        Args:
+            spare: The output key whose receipt stays, as that very output comes to stand there. Another
+                driver may have published it just now, and deleted the parts that it was made of.
+        """
+        infos = self._storage.list(f"{_ROOT}/outputs/{name_key(output_name)}-")
+        self._delete([info.key for info in infos if _stem(PurePosixPath(info.key).name) != spare])
+
+    def snapshot_key(self, run_id: str) -> str:
+        """Where a run's heartbeat is stored."""
+        return f"{_ROOT}/runs/{run_id}.json"
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Stores a run's heartbeat."""
         self._write(f"runs/{snapshot.run_id}.json", _SNAPSHOT, snapshot)
 
+    def snapshot(self, run_id: str) -> Snapshot | None:
+        """The last heartbeat of one run; None where it left none."""
+        return self._read(f"runs/{run_id}.json", _SNAPSHOT)
+
+    def run_ids(self) -> list[str]:
+        """The runs that left a heartbeat, in the order in which they began."""
+        return [_stem(PurePosixPath(info.key).name) for info in self._storage.list(f"{_ROOT}/runs/")]
+
     def snapshots(self) -> list[Snapshot]:
-        """The last heartbeat of every run, oldest first."""
-        found = [self._read(f"runs/{path.name}", _SNAPSHOT) for path in self._list("runs/")]
+        """The last heartbeats of the runs that began last, the oldest heartbeat first."""
+        found = in_parallel(self.snapshot, self.run_ids()[-_NEWEST_RUNS:])
         return sorted((snapshot for snapshot in found if snapshot), key=lambda snapshot: snapshot.updated_s)
 
-    def _list(self, prefix: str) -> Iterator[PurePosixPath]:
-        for info in self._storage.list(f"{_ROOT}/{prefix}"):
-            yield PurePosixPath(info.key)
+    def live_runs(self, job_id: str, now_s: float, within_s: float) -> list[str]:
+        """The runs of a job that are at work: they said so no longer than `within_s` before `now_s`."""
+        return [
+            snapshot.run_id
+            for snapshot in self.snapshots()
+            if snapshot.job_id == job_id and is_alive(snapshot, now_s, within_s)
+        ]
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        for _ in in_parallel(self._storage.delete, keys):
+            pass
 
     def _read(self, key: str, adapter: TypeAdapter[T]) -> T | None:
         content = self._storage.get(f"{_ROOT}/{key}")
@@ -232,6 +316,20 @@ class Manifest:
 
     def _write(self, key: str, adapter: TypeAdapter[T], value: T) -> None:
         self._storage.put(f"{_ROOT}/{key}", adapter.dump_json(value))
+
+
+def is_alive(snapshot: Snapshot, now_s: float, within_s: float) -> bool:
+    """Whether a run did not end, and gave a sign of life no longer than `within_s` before `now_s`."""
+    return snapshot.state in _ALIVE and now_s - snapshot.updated_s <= within_s
+
+
+def weights_key(sha256: str, suffix: str) -> str:
+    """Where weights are stored that every worker must see."""
+    return f"{_ROOT}/weights/{sha256}{suffix}"
+
+
+def _in_root(key: str) -> str:
+    return key.removeprefix(f"{_ROOT}/")
 
 
 def _output_key(segment_key: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass as settings_dataclass
 
 from cluster.executor import (
@@ -21,9 +22,11 @@ from cluster.executor import (
     TaskDone,
     TaskFailed,
     TaskProgress,
+    WorkerDraining,
     WorkerEvent,
     WorkerLost,
     WorkerReady,
+    WorkerRefused,
 )
 from cluster.plan import DeviceClass
 from cluster.tasks import AssembleTask, Progress, Task, TaskResult, inputs_of
@@ -34,6 +37,13 @@ _log = logging.getLogger(__name__)
 # Workers that die one after the other without ending a single task in between: then the machine or the
 # installation is at fault, and starting more of them would go on for ever.
 _MAX_LOSSES_IN_A_ROW = 10
+_MAX_ERRORS_IN_A_ROW = 3  # of its machine that one worker tells: then that machine would eat the queue
+_BAD_MACHINE_PAUSE_S = 300.0  # before the next worker is tried where the only free machine may be a bad one
+_REFUSAL_GRACE_S = 20.0  # after a first worker was refused, for another to be there that is of use
+_HAND_BACK_S = 5.0  # before a machine is taken away
+_IDLE_S = 60.0
+_CHECK_S = 1.0
+_START_S = 180.0
 _CPUS_PER_WORKER = 4  # beyond that, threads of one worker wait for each other more than they work
 _SMALLEST_SHARE = 0.01  # of a core, as Ray counts
 _SILENCE_S = 900.0
@@ -41,27 +51,59 @@ _SLOWEST_DISK_BYTES_PER_S = 2e6  # planning and joining read a whole file withou
 _SLOWEST_JOIN_PX_PER_S = 1e7  # a joiner writes and reads again up to some bytes for each
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What one machine has for workers, or what one worker holds of it."""
+
+    num_cpus: float
+    num_gpus: float
+
+    def __str__(self) -> str:
+        cores = f"{self.num_cpus:g} CPU core{'s' * (self.num_cpus != 1)}"
+        return f"{cores} and {self.num_gpus:g} GPU{'s' * (self.num_gpus != 1)}" if self.num_gpus else cores
+
+    def num_fitting(self, worker: Machine) -> int:
+        """How many such workers it has room for."""
+        num_by_cpus = _times(self.num_cpus, worker.num_cpus)
+        return min(num_by_cpus, _times(self.num_gpus, worker.num_gpus)) if worker.num_gpus else num_by_cpus
+
+
+def _times(whole: float, part: float) -> int:
+    """How often `part` goes into `whole`: five times 0.2 into 1, which floor division denies."""
+    return int(whole / part + 1e-6)
+
+
+def describe(machines: Sequence[Machine]) -> str:
+    """What there is, in words: `2 machines of 4 CPU cores, 1 machine of 8 CPU cores and 1 GPU`."""
+    counted = Counter(map(str, machines))
+    return ", ".join(f"{n} machine{'s' * (n != 1)} of {what}" for what, n in counted.items()) or "no machine"
+
+
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class WorkerSettings:
     """How many workers there are and what each holds.
 
     Attributes:
-        num_workers: Workers at the same time.
+        num_workers: Workers at the same time, at most.
         num_cpus: CPU cores that each holds; torch uses so many threads.
         num_gpus: GPUs that each holds; 0 runs networks on the CPU.
         mixed_classes: Also workers of another device class than the job was planned for may work on it, at
             the price that its bytes then depend on who did what.
-        start_timeout_s: How long the first worker may take to be there.
+        start_timeout_s: How long the first worker may take to be there, and the next where all are lost.
         silence_s: How long a worker may tell nothing of its task, beside the time that reading the task's
             sources takes on a slow disk, before it is taken for hung and replaced.
+        min_workers: Workers that there are also where less is to do.
+        machines_may_come: Workers are started only as there is work for them, as each may bring a machine.
     """
 
     num_workers: int = Field(ge=1, le=10_000)
     num_cpus: float = Field(default=1, gt=0)
     num_gpus: float = Field(default=0, ge=0)
     mixed_classes: bool = False
-    start_timeout_s: float = Field(default=180.0, gt=0)
+    start_timeout_s: float = Field(default=_START_S, gt=0)
     silence_s: float = Field(default=_SILENCE_S, gt=0)
+    min_workers: int = Field(default=1, ge=1)
+    machines_may_come: bool = False
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -70,56 +112,112 @@ class WorkerRequest:
 
     Attributes:
         device: `auto` takes GPUs where there are any.
-        count: Number of workers; by default one for each GPU, or one for every four CPU cores.
+        count: Number of workers at most; by default one for each GPU, or one for every four CPU cores.
+        min: Number of workers that are kept also where less is to do.
         cpus: CPU cores of each worker; by default an equal share.
         gpus: GPUs of each worker; 0.5 puts two workers on one.
         mixed_classes: See `WorkerSettings`.
         silence_seconds: How long a worker may be silent over one frame before it is taken for hung.
+        start_seconds: How long to wait for the first worker, and for the next where all are lost. Where it
+            is given, machines may still come, as with an autoscaler: nothing is refused for what the cluster
+            has now. By default what is there must do.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     count: int | None = Field(default=None, ge=1, le=10_000)
+    min: int = Field(default=1, ge=1, le=10_000)
     cpus: float | None = Field(default=None, gt=0)
     gpus: float | None = Field(default=None, ge=0)
     mixed_classes: bool = False
     silence_seconds: float = Field(default=_SILENCE_S, ge=10)
+    start_seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _min_fits(self) -> WorkerRequest:
+        if self.count is not None and self.min > self.count:
+            raise ValueError(f"min is {self.min}, but count, which is the most, is {self.count}")
+        return self
 
     def settle(self, num_cpus: float, num_gpus: float) -> WorkerSettings:
-        """What is started on machines that have so many CPU cores and GPUs together.
+        """What is started on one machine that has so many CPU cores and GPUs.
 
         Raises:
-            SpecError: They do not have what is asked for.
+            SpecError: It does not have what is asked for.
         """
-        gpus = self._gpus_each(num_gpus)
-        default_count = num_gpus // gpus if gpus else num_cpus // _CPUS_PER_WORKER
-        count = self.count or max(1, int(default_count))
-        cpus = self.cpus or max(_SMALLEST_SHARE, num_cpus // count if count <= num_cpus else num_cpus / count)
-        if cpus > num_cpus:
-            raise _too_much("CPU cores", cpus, num_cpus)
-        if gpus > num_gpus:
-            raise _too_much("GPUs", gpus, num_gpus)
-        return WorkerSettings(count, cpus, gpus, self.mixed_classes, silence_s=self.silence_seconds)
+        return self._settled([Machine(num_cpus, num_gpus)], may_come=False)
+
+    def settle_on(self, machines: Sequence[Machine]) -> WorkerSettings:
+        """What is started on a cluster that has these machines now.
+
+        Raises:
+            SpecError: None of them has what one worker is to hold, and no others are to be waited for.
+        """
+        return self._settled(machines, may_come=self.start_seconds is not None)
 
     def num_local_cpus(self, num_cores: int) -> int:
         """CPU cores that a Ray of our own is told to have: at least what is asked for."""
         return max(num_cores, math.ceil((self.count or 1) * (self.cpus or 0)))
 
-    def _gpus_each(self, num_gpus: float) -> float:
-        if self.device == "cuda" and not num_gpus:
-            raise _too_much("GPUs", (self.count or 1) * (self.gpus or 1), 0)
-        if self.device == "cpu" or not num_gpus:
+    def _settled(self, machines: Sequence[Machine], *, may_come: bool) -> WorkerSettings:
+        gpus = self._gpus_each(machines)
+        able = [machine for machine in machines if machine.num_gpus >= gpus]
+        count = self.count or max(self.min, _default_count(able, gpus))
+        cpus = self.cpus or (_cpus_alone(able, gpus) if may_come else _equal_share(able, gpus, count))
+        worker = Machine(cpus, gpus)
+        if not may_come and not any(machine.num_fitting(worker) for machine in able):
+            raise SpecError(
+                "no machine has what one worker is to hold",
+                where="workers",
+                got=f"{worker} asked for",
+                expected=f"at most what one of these has: {describe(machines)}",
+                next_step=f"ask for less{', or for --device cpu' if gpus else ''}; where machines are still "
+                "to come, say with workers.start_seconds how long to wait for them",
+            )
+        return WorkerSettings(
+            count,
+            cpus,
+            gpus,
+            self.mixed_classes,
+            start_timeout_s=self.start_seconds or _START_S,
+            silence_s=self.silence_seconds,
+            min_workers=min(self.min, count),
+            machines_may_come=may_come,
+        )
+
+    def _gpus_each(self, machines: Sequence[Machine]) -> float:
+        has_gpus = any(machine.num_gpus for machine in machines)
+        if self.device == "cpu" or (self.device == "auto" and not has_gpus and not self.gpus):
             return 0.0
         return self.gpus if self.gpus is not None else 1.0
 
 
-def _too_much(what: str, asked: float, there: float) -> SpecError:
-    return SpecError(
-        f"the machines do not have so many {what}",
-        where="workers",
-        got=f"{asked:g} asked for",
-        expected=f"at most {there:g}",
-        next_step="ask for less, or for --device cpu",
-    )
+def _default_count(able: Sequence[Machine], gpus: float) -> int:
+    if gpus:
+        return max(1, sum(_times(machine.num_gpus, gpus) for machine in able))
+    return max(1, sum(max(int(m.num_cpus >= 1), int(m.num_cpus // _CPUS_PER_WORKER)) for m in able))
+
+
+def _cpus_alone(able: Sequence[Machine], gpus: float) -> float:
+    """Cores of a worker as if it had the machine with its like: more of them are to bring more machines."""
+    shares = [
+        m.num_cpus // max(1, _times(m.num_gpus, gpus)) if gpus else min(_CPUS_PER_WORKER, m.num_cpus)
+        for m in able
+    ]
+    return max([1.0, *shares])
+
+
+def _equal_share(able: Sequence[Machine], gpus: float, count: int) -> float:
+    """The most whole cores that each of `count` workers can have, or a part of one where they are too few."""
+
+    def num_fitting(num_cpus: float) -> int:
+        return sum(machine.num_fitting(Machine(num_cpus, gpus)) for machine in able)
+
+    num_wanted = min(count, num_fitting(_SMALLEST_SHARE))  # GPUs may be fewer
+    largest = int(max((machine.num_cpus for machine in able), default=1))
+    for num_cpus in range(largest, 0, -1):
+        if num_fitting(num_cpus) >= num_wanted:
+            return float(num_cpus)
+    return max(_SMALLEST_SHARE, sum(machine.num_cpus for machine in able) / count)
 
 
 @dataclass(frozen=True)
@@ -152,6 +250,15 @@ class Running:
 PoolEvent = Done | Failed | Running
 
 
+@dataclass
+class _Busy:
+    """A worker's task, and when it was last heard of."""
+
+    task: Task
+    patience_s: float
+    heard_s: float
+
+
 class WorkerPool:
     """Workers of one device class, each with at most one task."""
 
@@ -161,47 +268,58 @@ class WorkerPool:
         self._executor = executor
         self._settings = settings
         self._clock = clock
-        self._heard_s: dict[str, float] = {}
+        self._num_lasting_wanted = self._clamped(0 if settings.machines_may_come else settings.num_workers)
         self._admitted: DeviceClass | None = None
-        self._starting: set[str] = set()
-        self._tasks: dict[str, Task | None] = {}
+        self._starting: dict[str, None] = {}
+        self._idle: dict[str, float] = {}  # since when
+        self._busy: dict[str, _Busy] = {}
+        self._hand_back_s: dict[str, float] = {}  # of the busy ones that drain, when their tasks are taken
+        self._num_errors_in_a_row: dict[str, int] = {}
+        self._proven: set[str] = set()  # workers that ended a task well
         self._num_losses_in_a_row = 0
         self._last_loss = ""
+        self._refusal: FrameliftError | None = None  # the first, and when it was
+        self._refused_s = 0.0
+        self._pauses_end_s: list[float] = []
+        self._alone_since_s: float | None = None
+        self._surplus_since_s: float | None = None
+        self._checked_s = clock()
         self._gone: list[str] = []
 
     @property
     def num_wanted(self) -> int:
-        """Workers that there are to be."""
+        """Workers that there are to be where there is work for all of them."""
         return self._settings.num_workers
 
     @property
     def num_workers(self) -> int:
         """Workers that are there."""
-        return len(self._tasks)
+        return len(self._idle) + len(self._busy)
 
     @property
     def running(self) -> list[Task]:
         """What workers are at."""
-        return [task for task in self._tasks.values() if task is not None]
+        return [busy.task for busy in self._busy.values()]
+
+    def want(self, num_tasks: int) -> None:
+        """Says how many tasks could run at once now: so many workers are kept, within the settings.
+
+        Missing ones are started at the next `wait`; those that are too many end after a minute of idleness.
+        """
+        self._num_lasting_wanted = self._clamped(num_tasks)
 
     def first_device_class(self) -> DeviceClass:
         """Starts the workers, waits for the first, and returns its class: from now on the only one admitted.
 
         Raises:
+            SpecError: The workers that came do not see what they must.
             WorkerError: No worker was there in time.
         """
-        deadline_s = time.monotonic() + self._settings.start_timeout_s
         while self._admitted is None:
-            if time.monotonic() > deadline_s:
-                raise WorkerError(
-                    "no worker could be started in time",
-                    got=self._last_loss or f"none after {self._settings.start_timeout_s:g} s",
-                    expected=f"{self._settings.num_workers} workers of {self._settings.num_cpus:g} CPUs and "
-                    f"{self._settings.num_gpus:g} GPUs each",
-                    next_step="ask for fewer CPUs or GPUs per worker, or for what the cluster has",
-                )
             self._top_up()
             self._take_in(self._executor.wait(1.0))
+            self._raise_refusal()
+            self._refuse_loneliness()
         return self._admitted
 
     def admit_only(self, device_class: DeviceClass) -> None:
@@ -220,24 +338,27 @@ class WorkerPool:
         self._admitted = device_class
 
     def idle_workers(self) -> list[str]:
-        """Workers that wait for a task."""
-        return [worker for worker, task in self._tasks.items() if task is None]
+        """Workers that wait for a task, the one that waits longest first."""
+        return list(self._idle)
 
     def submit(self, worker: str, task: Task) -> None:
         """Gives an idle worker a task."""
-        self._tasks[worker] = task
-        self._heard_s[worker] = self._clock()
+        del self._idle[worker]
+        self._busy[worker] = _Busy(task, self._patience_s(task), self._clock())
         self._executor.submit(worker, task)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         """What became of tasks since the last call; replaces workers that were lost.
 
         Raises:
-            WorkerError: Workers die one after the other.
+            WorkerError: Workers die one after the other, or none is there for too long.
         """
         events = self._take_in(self._executor.wait(timeout_s))
+        events += self._take_from_draining()
         events += self._end_hung()
+        self._let_go()
         self._top_up()
+        self._refuse_loneliness()
         return events
 
     def take_gone(self) -> list[str]:
@@ -249,27 +370,69 @@ class WorkerPool:
         """Ends every worker."""
         self._executor.close()
 
+    def _clamped(self, num_workers: int) -> int:
+        most = self._settings.num_workers
+        return min(max(num_workers, self._settings.min_workers, 1), most)
+
+    @property
+    def _num_lasting(self) -> int:
+        """Workers that are there or asked for, and whose machines are not about to go."""
+        return len(self._starting) + self.num_workers - len(self._hand_back_s)
+
     def _top_up(self) -> None:
-        while len(self._starting) + len(self._tasks) < self._settings.num_workers:
-            self._starting.add(self._executor.start_worker())
+        self._pauses_end_s = [end_s for end_s in self._pauses_end_s if end_s > self._clock()]
+        is_urgent = self._admitted is not None and not self.num_workers
+        num_paused = 0 if is_urgent else len(self._pauses_end_s)
+        while self._num_lasting + num_paused < self._num_lasting_wanted:
+            self._starting[self._executor.start_worker()] = None
+
+    def _let_go(self) -> None:
+        """Ends idle workers, and such as never came, that were too many for a while."""
+        num_surplus = self._num_lasting - self._num_lasting_wanted
+        if num_surplus <= 0:
+            self._surplus_since_s = None
+            return
+        if self._surplus_since_s is None:
+            self._surplus_since_s = self._clock()
+        if self._clock() - self._surplus_since_s < _IDLE_S:
+            return
+        rested = [worker for worker, since_s in self._idle.items() if self._clock() - since_s >= _IDLE_S]
+        for worker in [*reversed(self._starting), *rested][:num_surplus]:
+            _log.info("worker %s is ended: there is nothing for it to do", worker)
+            self._end(worker)
+
+    def _take_from_draining(self) -> list[PoolEvent]:
+        """Takes the tasks of workers whose machines go now, to be done elsewhere."""
+        due = [worker for worker, at_s in self._hand_back_s.items() if self._clock() >= at_s]
+        taken: list[PoolEvent] = []
+        for worker in due:
+            task = self._busy[worker].task
+            error = WorkerError("its machine is being taken away", where=worker, preempted=True)
+            _log.warning("worker %s is ended before its task: its machine is being taken away", worker)
+            self._end(worker)
+            taken.append(Failed(task, worker, error))
+        return taken
 
     def _end_hung(self) -> list[PoolEvent]:
         """Ends the workers that were silent for too long. That says nothing against the others."""
-        ended: list[PoolEvent] = []
-        for worker, task in list(self._tasks.items()):
-            silent_s = self._clock() - self._heard_s.get(worker, self._clock())
-            if task is None or silent_s <= self._patience_s(task):
-                continue
-            self._executor.kill(worker)
-            error = WorkerError(
-                "a worker was silent for too long over its task, and was ended",
-                where=inputs_of(task)[0].source.key,
-                got=f"nothing for {silent_s:.0f} s",
-                next_step="if a frame can take that long, raise workers.silence_seconds",
-            )
-            self._forget(worker, error)
-            ended.append(Failed(task, worker, error))
-        return ended
+        now_s = self._clock()
+        if now_s - self._checked_s < _CHECK_S:
+            return []
+        self._checked_s = now_s
+        hung = [worker for worker, busy in self._busy.items() if now_s - busy.heard_s > busy.patience_s]
+        return [self._end_one_hung(worker) for worker in hung]
+
+    def _end_one_hung(self, worker: str) -> Failed:
+        busy = self._busy[worker]
+        error = WorkerError(
+            "a worker was silent for too long over its task, and was ended",
+            where=inputs_of(busy.task)[0].source.key,
+            got=f"nothing for {self._clock() - busy.heard_s:.0f} s",
+            next_step="if a frame can take that long, raise workers.silence_seconds",
+        )
+        _log.warning("worker %s is ended: %s", worker, error)
+        self._end(worker)
+        return Failed(busy.task, worker, error)
 
     def _patience_s(self, task: Task) -> float:
         num_bytes = sum(input_.source.size_bytes for input_ in inputs_of(task))
@@ -285,47 +448,111 @@ class WorkerPool:
         match event:
             case WorkerReady(worker, device_class):
                 self._admit(worker, device_class)
+            case WorkerRefused(worker, error):
+                self._refuse(worker, error)
+            case WorkerDraining(worker, seconds_left):
+                self._drain(worker, seconds_left)
             case WorkerLost(worker, error):
-                task = self._lose(worker, error)
-                if task is not None:
-                    yield Failed(task, worker, error)
+                yield from self._lose(worker, error)
             case TaskProgress(worker, progress):
-                running = self._tasks[worker]
-                assert running is not None, "only workers at a task tell progress"
-                self._heard_s[worker] = self._clock()
+                busy = self._busy[worker]
+                busy.heard_s = self._clock()
                 self._num_losses_in_a_row = 0
-                yield Running(running, worker, progress)
+                yield Running(busy.task, worker, progress)
             case TaskDone(worker, result):
                 self._num_losses_in_a_row = 0
+                self._num_errors_in_a_row.pop(worker, None)
+                self._proven.add(worker)
                 yield Done(self._free(worker), worker, result)
             case TaskFailed(worker, error):
-                if not isinstance(error, WorkerError):
-                    self._num_losses_in_a_row = 0
                 yield Failed(self._free(worker), worker, error)
+                self._judge(worker, error)
 
     def _admit(self, worker: str, device_class: DeviceClass) -> None:
-        self._starting.discard(worker)
         self._admitted = self._admitted or device_class
         if self._settings.mixed_classes or device_class == self._admitted:
-            self._tasks[worker] = None
+            del self._starting[worker]
+            self._idle[worker] = self._clock()
             return
         _log.warning("worker %s is not admitted: %s, not %s", worker, device_class, self._admitted)
-        self._executor.kill(worker)
-        self._count_loss(WorkerError("a worker of another device class", got=str(device_class)))
+        self._end(worker)
+        self._do_without(WorkerError("a worker of another device class", got=str(device_class)))
 
-    def _lose(self, worker: str, error: WorkerError) -> Task | None:
-        task = self._forget(worker, error)
-        self._count_loss(error)
-        return task
+    def _refuse(self, worker: str, error: FrameliftError) -> None:
+        _log.warning("worker %s is of no use: %s", worker, error)
+        self._forget(worker)
+        self._do_without(error)
+        if self._refusal is None:
+            self._refusal, self._refused_s = error, self._clock()
 
-    def _forget(self, worker: str, error: WorkerError) -> Task | None:
+    def _raise_refusal(self) -> None:
+        """Raises why the first workers were of no use, once all have come or have had their time."""
+        is_last = not self._starting or self._clock() - self._refused_s > _REFUSAL_GRACE_S
+        if self._refusal is not None and self._admitted is None and is_last:
+            raise self._refusal
+
+    def _do_without(self, error: FrameliftError) -> None:
+        """Lets some time pass before the next worker is tried in the place of one that was of no use.
+
+        Where others work, that its machine is of no use says nothing against the job.
+        """
+        self._pauses_end_s.append(self._clock() + _BAD_MACHINE_PAUSE_S)
+        if self._admitted is not None and not self.num_workers:
+            self._count_loss(error)
+
+    def _drain(self, worker: str, seconds_left: float | None) -> None:
+        _log.info("worker %s gets no more work: its machine is taken away, in %s s", worker, seconds_left)
+        if worker in self._busy:
+            left_s = math.inf if seconds_left is None else seconds_left
+            self._hand_back_s[worker] = self._clock() + left_s - _HAND_BACK_S
+        elif worker in self._idle or worker in self._starting:
+            self._end(worker)
+
+    def _lose(self, worker: str, error: WorkerError) -> Iterator[Failed]:
+        busy = self._busy.get(worker)
         _log.warning("worker %s is lost: %s", worker, error)
-        self._starting.discard(worker)
-        self._gone.append(worker)
-        self._heard_s.pop(worker, None)
-        return self._tasks.pop(worker, None)
+        self._forget(worker)
+        if not error.preempted:
+            self._count_loss(error)
+        if busy is not None:
+            yield Failed(busy.task, worker, error)
 
-    def _count_loss(self, error: WorkerError) -> None:
+    def _judge(self, worker: str, error: FrameliftError) -> None:
+        """Replaces a worker whose machine fails again and again, at first at once.
+
+        What fails from its first task on may well have got the same machine again: then others go first.
+        """
+        if not isinstance(error, WorkerError):
+            self._num_losses_in_a_row = 0
+            self._num_errors_in_a_row.pop(worker, None)
+            return
+        num_errors = self._num_errors_in_a_row.get(worker, 0) + 1
+        self._num_errors_in_a_row[worker] = num_errors
+        if num_errors < _MAX_ERRORS_IN_A_ROW or worker not in self._idle:
+            return
+        is_proven = worker in self._proven
+        _log.warning(
+            "worker %s is replaced, as %d tasks in a row failed on it: %s", worker, num_errors, error
+        )
+        self._end(worker)
+        if not is_proven:
+            self._pauses_end_s.append(self._clock() + _BAD_MACHINE_PAUSE_S)
+        self._count_loss(error)
+
+    def _end(self, worker: str) -> None:
+        self._executor.kill(worker)
+        self._forget(worker)
+
+    def _forget(self, worker: str) -> None:
+        self._gone.append(worker)
+        self._starting.pop(worker, None)
+        self._idle.pop(worker, None)
+        self._busy.pop(worker, None)
+        self._hand_back_s.pop(worker, None)
+        self._num_errors_in_a_row.pop(worker, None)
+        self._proven.discard(worker)
+
+    def _count_loss(self, error: FrameliftError) -> None:
         self._num_losses_in_a_row += 1
         self._last_loss = str(error)
         if self._num_losses_in_a_row > _MAX_LOSSES_IN_A_ROW:
@@ -335,8 +562,33 @@ class WorkerPool:
                 next_step="look at the workers' logs; the job goes on where it stopped when it is run again",
             )
 
+    def _refuse_loneliness(self) -> None:
+        """Raises `WorkerError` where no worker is there for too long."""
+        now_s = self._clock()
+        if self.num_workers:
+            self._alone_since_s = None
+            return
+        if self._alone_since_s is None:
+            self._alone_since_s = now_s
+        if now_s - self._alone_since_s <= self._settings.start_timeout_s:
+            return
+        worker = Machine(self._settings.num_cpus, self._settings.num_gpus)
+        wanted = self._num_lasting_wanted
+        last_loss = f"; the last one: {self._last_loss}" if self._last_loss else ""
+        raise WorkerError(
+            "no worker was there in time",
+            got=f"none for {self._settings.start_timeout_s:g} s on {self._executor.describe_machines()}"
+            f"{last_loss}",
+            expected=f"{wanted} worker{'s' * (wanted != 1)} of {worker}{' each' * (wanted != 1)}",
+            next_step="ask for less per worker, free what others hold of the cluster, or raise "
+            "workers.start_seconds where machines take longer to come",
+        )
+
     def _free(self, worker: str) -> Task:
-        task = self._tasks[worker]
-        assert task is not None, "only workers at a task end one"
-        self._tasks[worker] = None
+        """Takes a worker's ended task from it: it is idle now, or ended where its machine goes."""
+        is_draining = worker in self._hand_back_s
+        task = self._busy.pop(worker).task
+        self._idle[worker] = self._clock()
+        if is_draining:
+            self._end(worker)
         return task

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cluster.tasks import Progress
 
 _WINDOW_S = 60.0
+_GRAIN_S = 0.25
 
 
 @dataclass
@@ -31,15 +32,15 @@ class Tally:
     _made: deque[tuple[float, int]] = field(default_factory=lambda: deque([(time.monotonic(), 0)]))
     _num_made: int = 0
 
-    def add_plan(self, num_segments: int, num_frames: int) -> None:
-        """A video was planned."""
-        self.num_files_probed += 1
+    def add_plan(self, num_segments: int, num_frames: int, num_files: int = 1) -> None:
+        """A video was planned, or images were, which are one segment each."""
+        self.num_files_probed += num_files
         self.num_segments += num_segments
         self.num_frames += num_frames
 
-    def add_committed(self, num_frames: int) -> None:
-        """A segment of so many source frames needs no more work."""
-        self.num_segments_done += 1
+    def add_committed(self, num_frames: int, num_segments: int = 1) -> None:
+        """A segment, or several, of so many frames together need no more work."""
+        self.num_segments_done += num_segments
         self.num_frames_done += num_frames
 
     def reopen(self, num_frames: int) -> None:
@@ -48,18 +49,26 @@ class Tally:
         self.num_frames_done -= num_frames
 
     def add_progress(self, task_id: str, progress: Progress) -> None:
-        """A task is this far; its frames and times so far count, less what it told before."""
+        """A task is this far; its frames and times so far count, less what it told before.
+
+        Of several attempts at the same time, the one that is furthest counts.
+        """
         before = self._running.get(task_id, Progress(0, {}))
+        if progress.num_frames < before.num_frames:
+            return
         self._running[task_id] = progress
-        self._num_made += max(0, progress.num_frames - before.num_frames)
+        self._num_made += progress.num_frames - before.num_frames
         for stage, seconds in progress.stage_seconds.items():
             self.stage_seconds[stage] += max(0.0, seconds - before.stage_seconds.get(stage, 0.0))
-        self._made.append((time.monotonic(), self._num_made))
+        now_s = time.monotonic()
+        if len(self._made) > 2 and now_s - self._made[-2][0] < _GRAIN_S:
+            self._made.pop()
+        self._made.append((now_s, self._num_made))
         while len(self._made) > 2 and self._made[-1][0] - self._made[0][0] > _WINDOW_S:
             self._made.popleft()
 
     def end_task(self, task_id: str) -> None:
-        """An attempt of a task is over."""
+        """Nobody is at a task any more."""
         self._running.pop(task_id, None)
 
     @property

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import BinaryIO
 
+from cluster.digest import digest
 from cluster.manifest import Manifest
 from cluster.plan import Input
 from cluster.sequences import refuse_changed
@@ -13,13 +12,13 @@ from cluster.storage import ObjectInfo, Storage, open_storage
 from cluster.tasks import OutputReceipt
 from sr_core.errors import SpecError
 
-_BLOCK_BYTES = 1 << 20
-
 
 def publish(
     path: Path, receipt: OutputReceipt, input_: Input, replaces: ObjectInfo | None, storage: Storage
 ) -> None:
     """Puts the file at `path` under the name that `receipt` says, then the receipt.
+
+    Nothing happens where another driver has done just that.
 
     Args:
         input_: What it was made of.
@@ -31,25 +30,14 @@ def publish(
         StorageError: The output could not be stored.
     """
     refuse_changed(input_, open_storage(input_.source.store_url))
-    _refuse_to_replace(receipt, replaces, storage)
     manifest = Manifest(storage)
-    manifest.forget_outputs(receipt.output)
+    standing = manifest.published(receipt.key)
+    if standing is not None and standing.sha256 == receipt.sha256:
+        return
+    _refuse_to_replace(receipt, replaces, storage)
+    manifest.forget_outputs(receipt.output, spare=receipt.key)
     storage.put_file(receipt.output, path)
     manifest.put_output(receipt)
-
-
-def is_published(receipt: OutputReceipt, storage: Storage) -> bool:
-    """Whether what a receipt tells of stands under its name."""
-    info = storage.head(receipt.output)
-    return info is not None and info.size_bytes == receipt.size_bytes
-
-
-def digest(file: BinaryIO) -> str:
-    """SHA-256 of all that follows in `file`, in hexadecimal digits."""
-    found = hashlib.sha256()
-    while block := file.read(_BLOCK_BYTES):
-        found.update(block)
-    return found.hexdigest()
 
 
 def _refuse_to_replace(receipt: OutputReceipt, replaces: ObjectInfo | None, storage: Storage) -> None:

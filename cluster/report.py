@@ -97,6 +97,7 @@ class Snapshot:
         eta_s: None until something was measured.
         slowest_stage: decode, network or encode: the one that is busy most; empty until measured.
         current: Names of the files that workers are at.
+        from_the_end: It takes the work from its end, as another driver began at the beginning.
     """
 
     run_id: str
@@ -119,6 +120,7 @@ class Snapshot:
     slowest_stage: str
     num_workers: int
     current: tuple[str, ...]
+    from_the_end: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from sr_core.errors import (
     WorkerError,
 )
 
+_MAX_PREEMPTED = 20  # of one task: so often no machine is taken away by chance
+_PAUSES_S = (5.0, 20.0, 60.0)
+
 
 class Decision(Enum):
     """What becomes of a task after a failed attempt."""
@@ -65,6 +68,16 @@ class FailureRecord:
         """Whether the task was given up then."""
         return self.decision in (Decision.QUARANTINE, Decision.FAIL_INPUT)
 
+    @property
+    def is_against_the_task(self) -> bool:
+        """Whether this may be the task's own fault, so that later runs must know of it."""
+        return not self.is_of_storage and not _is_preempted(self)
+
+    @property
+    def is_of_storage(self) -> bool:
+        """Whether the store failed."""
+        return issubclass(ERROR_KINDS.get(self.kind, FrameliftError), StorageError)
+
     def error(self) -> FrameliftError:
         """The error that was recorded."""
         return ERROR_KINDS.get(self.kind, FrameliftError)(**self.fields)  # type: ignore[arg-type]
@@ -81,7 +94,11 @@ class RetryPolicy:
     max_attempts: int = Field(default=3, ge=1, le=100)
 
     def decide(self, failures: Sequence[FailureRecord]) -> Decision:
-        """What to do after the last of `failures`, which are all of one task, oldest first."""
+        """What to do after the last of `failures`, which are all of one task, oldest first.
+
+        A machine that was taken away says nothing against its task, and neither does a store that was not
+        there: these are counted apart from all else, and from each other.
+        """
         error = failures[-1].error()
         match error:
             case ModelError():
@@ -92,13 +109,34 @@ class RetryPolicy:
                 return Decision.STOP
             case MediaError():
                 return Decision.QUARANTINE
-        if len(failures) >= self.max_attempts:
-            return Decision.STOP if isinstance(error, StorageError) else Decision.QUARANTINE
+            case StorageError():
+                is_last = _num_unavailable(failures) >= self.max_attempts
+                return Decision.STOP if is_last else Decision.RETRY
+            case WorkerError() if error.preempted:
+                is_last = sum(map(_is_preempted, failures)) >= _MAX_PREEMPTED
+                return Decision.QUARANTINE if is_last else Decision.RETRY
+        tries = [each for each in failures if each.is_against_the_task]
+        if len(tries) >= self.max_attempts:
+            return Decision.QUARANTINE
         if isinstance(error, OutputError):
-            tries = sum(failure.kind == OutputError.__name__ for failure in failures)
-            return Decision.RETRY_ELSEWHERE if tries < 2 else Decision.QUARANTINE
+            wrong = sum(failure.kind == OutputError.__name__ for failure in tries)
+            return Decision.RETRY_ELSEWHERE if wrong < 2 else Decision.QUARANTINE
         return Decision.RETRY_ELSEWHERE if isinstance(error, WorkerError) else Decision.RETRY
+
+    def pause_s(self, failures: Sequence[FailureRecord]) -> float:
+        """How long a task that failed so is best left alone: a store that is busy gets ever more time."""
+        if not failures[-1].is_of_storage:
+            return 0.0
+        return _PAUSES_S[min(_num_unavailable(failures), len(_PAUSES_S)) - 1]
 
     def is_quarantined(self, failures: Sequence[FailureRecord]) -> bool:
         """Whether a task with these failures, of this run or earlier ones, is not to be tried any more."""
         return bool(failures) and self.decide(failures) is Decision.QUARANTINE
+
+
+def _num_unavailable(failures: Sequence[FailureRecord]) -> int:
+    return sum(failure.is_of_storage for failure in failures)
+
+
+def _is_preempted(failure: FailureRecord) -> bool:
+    return failure.fields.get("preempted") is True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from cluster.digest import digest_of
+from cluster.frames import FramePlanes, Upscaled, known_format, upscaled_frames
 from cluster.manifest import Manifest
 from cluster.plan import Treatment
 from cluster.prefetch import Prefetch
@@ -24,17 +24,12 @@ from cluster.storage import Storage, open_storage
 from cluster.tasks import Progress, SegmentReceipt, SegmentTask
 from cluster.video.decode import DecodedFrame, VideoReader
 from cluster.video.encode import EncodedPart, PartWriter
-from cluster.video.info import ColorTags, DeinterlaceMode
-from cluster.video.pixels import PixelFormat, pixel_format
+from cluster.video.info import DeinterlaceMode
 from cluster.video.sequence import SequenceReader
-from cluster.video.tags import MATRICES
 from cluster.video.verify import check_part
-from sr_core.color import ChromaLocation, ColorSpace, Matrix, PlaneFormat
 from sr_core.errors import MediaError, OutputError
 from sr_core.upscale import Upscaler
 
-FramePlanes = tuple[npt.NDArray[Any], ...]
-Upscaled = tuple[DecodedFrame, FramePlanes]
 Reader = VideoReader | SequenceReader
 OpenReader = Callable[[int, DeinterlaceMode], Reader]
 PtsRange = tuple[int | None, int | None]
@@ -68,7 +63,6 @@ class _Watch:
     encode: _Stopwatch = field(default_factory=_Stopwatch)
     frame_pts: list[int] = field(default_factory=list)
     corrupt_pts: list[int] = field(default_factory=list)
-    num_interlaced: int = 0
     num_resized: int = 0
     psnrs_db: list[float] = field(default_factory=list)
     _told_s: float = field(default_factory=time.monotonic)
@@ -80,7 +74,6 @@ class _Watch:
         self.frame_pts.append(lr_frame.pts)
         if lr_frame.is_corrupt:
             self.corrupt_pts.append(lr_frame.pts)
-        self.num_interlaced += lr_frame.is_interlaced
         video = self.treatment.video
         usual = ((video.height, video.width), video.pixel_format)
         self.num_resized += (lr_frame.planes[0].shape, lr_frame.pixels.name) != usual
@@ -105,7 +98,7 @@ class _Watch:
     def _psnr_db(self, lr_frame: DecodedFrame, sr_planes: FramePlanes) -> list[float]:
         """Of the first plane; nothing where source and output do not mean the same by it."""
         encode, assumed = self.treatment.encode, self.treatment.assumed_color
-        made = _known(encode.pixel_format)
+        made = known_format(encode.pixel_format)
         if made.is_rgb != lr_frame.pixels.is_rgb or encode.color.full_range != assumed.full_range:
             return []
         unit = 2.0 ** (made.bit_depth - lr_frame.pixels.bit_depth)
@@ -133,7 +126,7 @@ class _Made:
 def upscale_segment(
     task: SegmentTask, open_reader: OpenReader, upscaler: Upscaler, storage: Storage
 ) -> Iterator[Progress | SegmentReceipt]:
-    """Upscales one segment and commits it; tells about once a second how far it is.
+    """Upscales one segment and commits it, unless it is; tells about once a second how far it is.
 
     Args:
         task: What to do.
@@ -146,6 +139,10 @@ def upscale_segment(
         OutputError: The commit gate refuses what was made.
         StorageError: The part could not be stored.
     """
+    committed = Manifest(storage).committed(task.segment.key)
+    if committed is not None:  # by another driver's worker meanwhile
+        yield committed
+        return
     path = storage.scratch_dir() / f"{task.attempt}.{task.treatment.encode.part_container}"
     num_threads, deinterlace = task.plan.fixed.decoder_threads, task.treatment.deinterlace
     try:
@@ -199,60 +196,10 @@ def _make(
 
 def _num_ahead(treatment: Treatment) -> int:
     """How many frames may wait between two stages."""
-    made = _known(treatment.encode.pixel_format)
+    made = known_format(treatment.encode.pixel_format)
     sizes = made.plane_sizes(treatment.encode.width, treatment.encode.height)
     frame_bytes = sum(height * width for height, width in sizes) * (1 if made.bit_depth == 8 else 2)
     return max(1, min(_QUEUE_FRAMES, _QUEUE_BYTES // frame_bytes))
-
-
-def upscaled_frames(
-    decoded: Iterable[DecodedFrame], treatment: Treatment, upscaler: Upscaler
-) -> Iterator[Upscaled]:
-    """Every frame with its upscaled planes as the encoder takes them, whatever its own size and format."""
-    encode = treatment.encode
-    made = _known(encode.pixel_format)
-    out_format, out_space = _plane_format(made), _color_space(made, encode.color)
-    for frame in decoded:
-        lr_planes = tuple(torch.from_numpy(plane) for plane in frame.planes)
-        sr_planes = upscaler.upscale(
-            lr_planes,
-            _plane_format(frame.pixels),
-            _color_space(frame.pixels, treatment.assumed_color),
-            (encode.height, encode.width),
-            out_format=out_format,
-            out_space=out_space,
-            where=f"{treatment.input.source.key} at pts {frame.pts}",
-        )
-        yield frame, tuple(plane.cpu().numpy() for plane in sr_planes)
-
-
-def formats_of(treatment: Treatment) -> tuple[PlaneFormat, ColorSpace]:
-    """How the planes of a video's first frames are stored, and what their codes mean."""
-    stored = _known(treatment.video.pixel_format)
-    return _plane_format(stored), _color_space(stored, treatment.assumed_color)
-
-
-def _known(name: str) -> PixelFormat:
-    found = pixel_format(name)
-    assert found is not None, "only supported pixel formats are planned"
-    return found
-
-
-def _plane_format(pixels: PixelFormat) -> PlaneFormat:
-    return PlaneFormat(
-        bit_depth=pixels.bit_depth,
-        chroma_w_shift=pixels.chroma_w_shift,
-        chroma_h_shift=pixels.chroma_h_shift,
-        has_chroma=pixels.has_chroma,
-        is_rgb=pixels.is_rgb,
-        has_alpha=pixels.has_alpha,
-    )
-
-
-def _color_space(pixels: PixelFormat, color: ColorTags) -> ColorSpace:
-    location = ChromaLocation(color.chroma_location or "left")
-    # Of RGB and grey the matrix says nothing, whatever stands there.
-    return ColorSpace(Matrix(MATRICES.get(color.matrix, "bt709")), bool(color.full_range), location)
 
 
 def _refuse_damage(task: SegmentTask, made: _Made) -> None:
@@ -298,7 +245,7 @@ def _commit(
         refuse_changed(input_, open_storage(input_.source.store_url))
     if made.part is None:
         path.touch()  # an empty part stands for a segment of which nothing decodes
-    size_bytes, sha256 = path.stat().st_size, _sha256(path)
+    size_bytes, sha256 = path.stat().st_size, digest_of(path)
     storage.put_file(manifest.part_key(task.segment.key, path.name), path)
     receipt = SegmentReceipt(
         key=task.segment.key,
@@ -313,7 +260,6 @@ def _commit(
         told=(*made.told, *upscaler.shrunk),
         stage_seconds=made.stage_seconds,
         psnr_db=min(made.watch.psnrs_db, default=None),
-        num_interlaced=made.watch.num_interlaced,
         num_resized=made.watch.num_resized,
     )
     manifest.put_receipt(receipt)
@@ -343,8 +289,3 @@ def psnr_db(lr_plane: npt.NDArray[Any], sr_plane: npt.NDArray[Any], peak: int) -
     small = sr_plane.astype(np.float32).reshape(height, down, width, across).mean(axis=(1, 3))
     error = float(np.mean((small - lr_plane.astype(np.float32)) ** 2))
     return [100.0 if error == 0 else min(100.0, 10 * math.log10(peak**2 / error))]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

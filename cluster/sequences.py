@@ -90,8 +90,10 @@ def refuse_changed(input_: Input, storage: Storage) -> None:
     if sequence is None:
         storage.open(source.key, source.version).close()
         return
-    heads = [storage.head(sequence.key(number)) for number in sequence.numbers]
-    if None in heads or _source_of(sequence, [head for head in heads if head], source.store_url) != source:
+    keys = [sequence.key(number) for number in sequence.numbers]
+    found = storage.find(keys)
+    infos = [found[key] for key in keys if key in found]
+    if len(infos) < len(keys) or _source_of(sequence, infos, source.store_url) != source:
         raise SourceChanged(
             "the images of this sequence changed while the job ran",
             where=source.key,

@@ -11,6 +11,7 @@ from cluster.manifest import Manifest, Survey
 from cluster.plan import VideoPlan
 from cluster.report import Snapshot
 from cluster.storage import Storage
+from cluster.storage.parallel import in_parallel
 from cluster.tasks import OutputReceipt
 
 
@@ -53,9 +54,10 @@ def read_status(storage: Storage) -> JobStatus:
     if not snapshots:
         return JobStatus(None, ())
     job_id, survey = snapshots[-1].job_id, manifest.survey(())
-    receipts = (manifest.output(key) for key in survey.finished)
     files = [_of_plan(video, manifest, survey) for video in manifest.videos(job_id)]
-    files += [_of_receipt(r) for r in receipts if r and r.job_id == job_id and storage.head(r.output)]
+    receipts = [r for r in manifest.outputs(survey.finished) if r.job_id == job_id]
+    standing = storage.find(receipt.output for receipt in receipts)
+    files += [_of_receipt(receipt) for receipt in receipts if receipt.output in standing]
     known = {file.name for file in files}
     files += [file for file in _failed(manifest, survey, snapshots[-1].run_id) if file.name not in known]
     return JobStatus(snapshots[-1], tuple(sorted(files, key=lambda file: file.name)))
@@ -63,12 +65,14 @@ def read_status(storage: Storage) -> JobStatus:
 
 def _failed(manifest: Manifest, survey: Survey, run_id: str) -> Iterator[FileStatus]:
     """Outputs of the last run that failed before anything of them was planned, and images."""
-    for task_id, attempts in survey.failures.items():
-        if not task_id.endswith(("-probe", "-stills")) or not any(run_id in each for each in attempts):
-            continue
-        last = manifest.failures(task_id, attempts)[-1]
-        if last.is_final:
-            yield FileStatus(last.output, "failed", str(last.error()))
+    failed = [
+        (task_id, attempts)
+        for task_id, attempts in survey.failures.items()
+        if task_id.endswith(("-probe", "-stills")) and any(run_id in each for each in attempts)
+    ]
+    for failures in in_parallel(lambda each: manifest.failures(*each), failed):
+        if failures and failures[-1].is_final:
+            yield FileStatus(failures[-1].output, "failed", str(failures[-1].error()))
 
 
 def _of_receipt(receipt: OutputReceipt) -> FileStatus:

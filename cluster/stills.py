@@ -8,13 +8,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.digest import digest_of
 from cluster.images.info import ImageInfo, format_of_name
 from cluster.images.plan import ImageTreatment, plan_image
 from cluster.images.read import read_info
 from cluster.images.upscale import ImageResult, upscale_image
 from cluster.manifest import Manifest
 from cluster.plan import Input, JobPlan, StillPlan, output_key
-from cluster.publish import digest, is_published, publish
+from cluster.publish import publish
 from cluster.sequences import refuse_empty
 from cluster.storage import Storage, open_storage
 from cluster.tasks import OutputReceipt, Progress, Still, StillsDone, StillsTask
@@ -58,10 +59,9 @@ def upscale_stills(
     keys = [output_key(task.plan, still.input) for still in task.stills]
     with manifest.begun_stills(task.plan, task.attempt, keys):
         for number, (key, still) in enumerate(zip(keys, task.stills, strict=True), start=1):
-            published = manifest.output(key)
+            published = manifest.published(key)
             try:
-                is_done = published is not None and is_published(published, storage)
-                if published is None or not is_done:
+                if published is None:
                     published = yield from _told(upscale(still), number - 1, start_s)
                 receipts.append(published)
             except (ModelError, StorageError, WorkerError):
@@ -156,15 +156,13 @@ def _receipt_of(
     path: Path,
     seconds: float,
 ) -> OutputReceipt:
-    with path.open("rb") as file:
-        sha256 = digest(file)
     return OutputReceipt(
         key=output_key(task.plan, still.input),
         job_id=task.plan.job.id,
         source=still.input.source.key,
         output=still.input.output_name,
         size_bytes=path.stat().st_size,
-        sha256=sha256,
+        sha256=digest_of(path),
         num_segments=1,
         num_frames=result.num_frames,
         damage=result.damage,

@@ -129,7 +129,6 @@ class SegmentReceipt:
         missing: Frames of the source that did not decode.
         corrupt: Frames that the decoder flagged as damaged, which are kept.
         errors: What the decoder said of them.
-        num_interlaced: Frames that say that they are interlaced and were not deinterlaced.
         num_resized: Frames that have another size or pixel format than the video's first ones.
         told: What else the user must know of this segment, as a smaller tile after running out of memory.
         stage_seconds: Busy time by stage.
@@ -148,7 +147,6 @@ class SegmentReceipt:
     told: tuple[str, ...]
     stage_seconds: dict[str, float]
     psnr_db: float | None
-    num_interlaced: int = 0
     num_resized: int = 0
 
 
@@ -180,6 +178,10 @@ class OutputReceipt:
     told: tuple[str, ...]
     psnr_db: float | None
     seconds: float
+
+    def is_of(self, info: ObjectInfo | None) -> bool:
+        """Whether it tells of what stands under its output's name; None where nothing does."""
+        return info is not None and info.size_bytes == self.size_bytes
 
     @property
     def why_damaged(self) -> str:

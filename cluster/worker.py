@@ -27,8 +27,8 @@ from cluster.plan import (
     StillPlan,
     Treatment,
     VideoPlan,
-    plan_video,
 )
+from cluster.plan_video import plan_video
 from cluster.segment import Reader, upscale_segment
 from cluster.sequences import refuse_empty
 from cluster.stills import plan_still, upscale_still, upscale_stills
@@ -53,7 +53,9 @@ from cluster.video.info import DeinterlaceMode, SourceInfo
 from cluster.video.probe import probe
 from cluster.video.sequence import SequenceReader, probe_sequence
 from cluster.video.timeline import Timeline
+from cluster.weights import opened_weights
 from sr_core.errors import (
+    DiskError,
     FrameliftError,
     MediaError,
     ModelError,
@@ -93,7 +95,8 @@ class Worker:
             yield from self._run(task)
         except Exception as error:  # the worker's edge
             is_reading = not isinstance(task, AssembleTask)
-            yield _told(error, inputs_of(task)[0].source.key if is_reading else "", task.id)
+            told = _told(error, inputs_of(task)[0].source.key if is_reading else "", task.id)
+            yield _of_this_machine(told, task)
 
     def _run(self, task: Task) -> Iterator[Progress | TaskResult]:
         match task:
@@ -166,7 +169,8 @@ class Worker:
         reference = plan.job.model
         key = (reference.sha256 or reference.name, scale)
         if key not in self._models:
-            model = load_model(reference.path or reference.name, scale)
+            with opened_weights(reference.path or reference.name) as path:
+                model = load_model(path, scale)
             if reference.sha256 not in (None, model.weights_sha256):
                 raise ModelError(
                     "the weights changed while the job ran",
@@ -246,6 +250,21 @@ def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
         where=f"{where.filename}:{where.lineno}",
         got=f"{type(error).__name__}: {error}",
         next_step="this is a bug: please report it with the source, if you may share it",
+    )
+
+
+def _of_this_machine(error: FrameliftError, task: Task) -> FrameliftError:
+    """A disk that is full as the machine's fault, where it is not the store's own."""
+    if not isinstance(error, DiskError) or isinstance(task, ProbeTask):
+        return error
+    if open_storage(task.output_url).is_on_scratch_disk:
+        return error
+    return WorkerError(
+        f"this machine's disk cannot take what is on its way: {error.what}",
+        where=error.where,
+        got=error.got,
+        expected=error.expected,
+        next_step="give workers more disk, or have TMPDIR name one with room",
     )
 
 

@@ -28,7 +28,12 @@ app = typer.Typer(
 Targets = Annotated[
     list[str], typer.Argument(metavar="IN OUT | JOB.yaml", help="Input and output, or a job spec.")
 ]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="The output of a job.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+EndpointUrl = Annotated[
+    str | None, typer.Option("--endpoint-url", metavar="URL", help="Of an S3 store other than AWS.")
+]
+Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="Of an S3 store.")]
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ FLAGS = (
     Flag("--batch", "engine.batch_size", "N", "Tiles in a batch."),
     Flag("--segment-seconds", "segments.seconds", "S", "Length of segments."),
     Flag("--strict", "policies.strict", "", "Fail damaged sources."),
+    Flag("--endpoint-url", "storage.endpoint_url", "URL", "Of an S3 store other than AWS."),
+    Flag("--region", "storage.region", "NAME", "Of an S3 store."),
     Flag("--overwrite", "overwrite", "", "Replace outputs of another spec."),
     Flag("--retry-failed", "retries.again", "", "Try again what was set aside."),
 )
@@ -133,17 +140,63 @@ def plan_command(targets: Targets, as_json: Json = False, **flags: Any) -> None:
     _exit_with(body)
 
 
+@app.command("submit")
+@_takes_job
+def submit_command(
+    targets: Targets,
+    address: Annotated[
+        str, typer.Option("--address", metavar="URL", help="Of the cluster's dashboard, as http://head:8265.")
+    ],
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Show what the job prints until it ends.")
+    ] = True,
+    submission_id: Annotated[
+        str | None, typer.Option("--submission-id", metavar="ID", help="Names the job on the cluster.")
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Have a Ray cluster run the job that `upscale` would run with the same arguments."""
+
+    def body() -> int:
+        from jobs.submit import submit
+
+        return submit(_spec_of(targets, flags), address, wait=wait, submission_id=submission_id)
+
+    _exit_with(body)
+
+
 @app.command("status")
 def status_command(
-    output: Annotated[str, typer.Argument(metavar="OUT", help="The output of a job.")],
-    as_json: Json = False,
+    output: Output, endpoint_url: EndpointUrl = None, region: Region = None, as_json: Json = False
 ) -> None:
     """Say how far the job that writes OUT is, while it runs and after it died."""
 
     def body() -> int:
         from jobs.status import status
 
-        return status(output, as_json=as_json)
+        return status(_output_url(output, endpoint_url, region), as_json=as_json)
+
+    _exit_with(body)
+
+
+@app.command("clean")
+def clean_command(
+    output: Output,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="HOURS", help="Of runs that have been silent for so long.")
+    ] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    endpoint_url: EndpointUrl = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Remove what abandoned runs left in OUT; never an output, nor what an unfinished job goes on from."""
+
+    def body() -> int:
+        from jobs.clean import clean
+
+        url = _output_url(output, endpoint_url, region)
+        return clean(url, older_than * 3600, is_dry_run=dry_run, as_json=as_json)
 
     _exit_with(body)
 
@@ -229,6 +282,17 @@ def _spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
         got=" ".join(targets),
         expected="an input and an output, or one job spec (.yaml), which names both",
     )
+
+
+def _output_url(output: str, endpoint_url: str | None, region: str | None) -> str:
+    """Where a job's output lies, as a job spec would say it."""
+    from jobs.load import Given, spec_from_flags
+
+    given = {"--endpoint-url": endpoint_url, "--region": region}
+    keys = {flag.name: flag.key for flag in FLAGS}
+    flags = {keys[name]: Given(name, value) for name, value in given.items() if value is not None}
+    out = Given("OUT", output)
+    return spec_from_flags({"input": out, "output": out, **flags}).output_url
 
 
 def _is_spec(target: str) -> bool:

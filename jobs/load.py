@@ -44,6 +44,8 @@ _ALSO_CALLED = {
     "weights": "model",
     "factor": "scale",
     "resolution": "height",
+    "endpoint": "storage.endpoint_url",
+    "checksum": "storage.checksums",
 }
 _LIKE_ENOUGH = 0.6
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
@@ -94,6 +96,7 @@ class _Key:
         self.types = {variant["type"] for variant in variants}
         self.choices = [choice for variant in variants for choice in variant.get("enum", [])]
         self.members = list(schema.get("properties", {}))
+        self.has_pattern = any("pattern" in variant for variant in variants)
         self.expected = " or ".join(_expected(variant) for variant in variants if variant["type"] != "null")
 
     @property
@@ -221,13 +224,17 @@ class _Draft:
         wrong: dict[str, str] = {}
         for detail in error.errors(include_url=False):
             name = self._key_of(detail["loc"])
-            own = (name, self._problem(self.keys[name], is_missing=detail["type"] == "missing"))
+            problem = self._problem(self.keys[name], is_missing=detail["type"] == "missing")
+            if detail["type"] == "value_error":  # of keys that do not fit each other
+                problem = str(detail["ctx"]["error"])
+            own = (name, problem)
             for culprit, problem in detail.get("ctx", {}).get("misfits", (own,)):
                 wrong.setdefault(culprit, problem)
         for name, problem in wrong.items():
             section = name.rpartition(".")[0]
             place = self.places.get(name) or self.places.get(section) or (1, default_place)
-            if name in self.values or name not in self.places:  # else it was refused already
+            is_new = name in self.values or name not in self.places or self.keys[name].is_section
+            if is_new:  # else it was refused already
                 self._refuse(place, name, problem)
 
     def _key_of(self, loc: tuple[int | str, ...]) -> str:
@@ -240,7 +247,8 @@ class _Draft:
             return f"missing, expected {key.expected}: {key.description}"
         value = self.values.get(key.name)
         near = _nearest_choice(value, key.choices)
-        return f"got {_shown(value)}, expected {key.expected}" + (f"; did you mean {near!r}?" if near else "")
+        expected = f"{key.expected}: {key.description}" if key.has_pattern else key.expected
+        return f"got {_shown(value)}, expected {expected}" + (f"; did you mean {near!r}?" if near else "")
 
     def _refuse(self, place: tuple[int, str], name: str, problem: str) -> None:
         order, where = place
@@ -344,6 +352,8 @@ def _shown(value: object) -> str:
             return "nothing"
         case bool():
             return str(value).lower()
+        case str() if "@" in value and "://" in value:
+            return "a URL with what may be a password"  # which is not repeated
         case str() if len(value) > 60:
             return repr(value[:57] + "…")
     return repr(value)

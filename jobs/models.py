@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.job import ModelRef
+from cluster.storage.address import is_s3
+from cluster.weights import opened_weights
 from jobs.view import console
 from sr_core.kernels import Kernel
 
@@ -29,18 +31,21 @@ def models() -> int:
     return 0
 
 
-def find_model(name_or_path: str) -> ModelRef:
+def find_model(name_or_url: str) -> ModelRef:
     """The model that a spec names. Weights are read whole, so that nothing runs with wrong ones.
 
     Args:
-        name_or_path: As in the spec.
+        name_or_url: Its name, or the path or S3 URL of its weights.
 
     Raises:
         ModelError: The name is unknown, or the weights cannot be used.
+        StorageError: The store of the weights refuses or fails.
     """
-    if name_or_path in set(Kernel):
-        return ModelRef(name_or_path)
+    if name_or_url in set(Kernel):
+        return ModelRef(name_or_url)
     from sr_core.model import load_model  # loads torch
 
-    model = load_model(name_or_path)
-    return ModelRef(name_or_path, str(Path(name_or_path).absolute()), model.weights_sha256)
+    with opened_weights(name_or_url) as path:
+        model = load_model(path)
+    place = name_or_url if is_s3(name_or_url) else str(Path(name_or_url).absolute())
+    return ModelRef(name_or_url, place, model.weights_sha256)

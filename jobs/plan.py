@@ -111,7 +111,7 @@ def plan(spec: UpscaleSpec, *, as_json: bool = False) -> int:
     Returns:
         The exit code that the job would have as far as is known: 3 where some inputs cannot be done.
     """
-    inputs = find_inputs(spec.input, spec.output, spec.video, spec.image, spec.sequences)
+    inputs = find_inputs(spec.input_url, spec.output_url, spec.video, spec.image, spec.sequences)
     planned = _plan(request_of(spec), inputs, spec.workers)
     if as_json:
         print(json.dumps(asdict(planned), indent=2))

@@ -26,7 +26,9 @@ from cluster.job import (
 )
 from cluster.pool import WorkerRequest
 from cluster.retry import RetryPolicy
+from cluster.storage.address import S3Settings, with_settings
 from cluster.video.encoders import CODECS
+from sr_core.errors import SpecError
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -44,6 +46,8 @@ class RetriesSpec(RetryPolicy):
 class UpscaleSpec(BaseModel):
     """A job of `framelift upscale`: a folder or file of videos and images, and how to upscale them.
 
+    Every path may also be `s3://bucket/key`.
+
     Attributes:
         input: A video or image file, or a folder of them, relative to the current directory.
         output: The file or folder to write; folders mirror the tree of the input.
@@ -58,6 +62,7 @@ class UpscaleSpec(BaseModel):
         workers: Who does the work.
         retries: What happens after a failure.
         policies: What to do with what is not plain.
+        storage: How the S3 stores of this spec are spoken to, unless an address has settings of its own.
         overwrite: Replace outputs that were made with another spec.
     """
 
@@ -76,10 +81,20 @@ class UpscaleSpec(BaseModel):
     workers: WorkerRequest = WorkerRequest()
     retries: RetriesSpec = RetriesSpec()
     policies: Policies = Policies()
+    storage: S3Settings = S3Settings()
     overwrite: bool = False
 
     # Field validators rather than one for the whole: those run beside wrong fields too, so that a person
     # gets all mistakes at once.
+    @field_validator("input", "output", "model")
+    @classmethod
+    def _is_address(cls, place: str, info: ValidationInfo) -> str:
+        try:
+            with_settings(place, S3Settings())
+        except SpecError as error:
+            raise _misfit((str(info.field_name), str(error))) from error
+        return place
+
     @field_validator("height")
     @classmethod
     def _instead_of_scale(cls, height: int | None, info: ValidationInfo) -> int | None:
@@ -117,6 +132,21 @@ class UpscaleSpec(BaseModel):
         if workers.device == "cuda" and workers.gpus == 0:
             raise _misfit(("workers.gpus", "no GPU for a worker, but workers.device is cuda"))
         return workers
+
+    @property
+    def input_url(self) -> str:
+        """Where the input lies, with how its store is spoken to."""
+        return with_settings(self.input, self.storage)
+
+    @property
+    def output_url(self) -> str:
+        """Where the output lies, with how its store is spoken to."""
+        return with_settings(self.output, self.storage)
+
+    @property
+    def model_url(self) -> str:
+        """The model's name, or where its weights lie, with how their store is spoken to."""
+        return with_settings(self.model, self.storage)
 
     def job(self, model: ModelRef) -> Job:
         """What is asked of every input, with the model that was found for `self.model`."""

@@ -5,33 +5,32 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.images.info import IMAGE_SUFFIXES
+from cluster.inputs import state_folder
+from cluster.places import place_of
 from cluster.report import Snapshot
 from cluster.status import FileStatus, JobStatus, read_status
 from cluster.storage import open_storage
-from cluster.video.containers import VIDEO_SUFFIXES
 from jobs.view import clean, console, duration_text, files_text, frames_text
 from sr_core.errors import SpecError
 
 _DEAD_AFTER_S = 60.0
 
 
-def status(output: str, *, as_json: bool = False) -> int:
-    """Prints how far the job that writes `output` is.
+def status(output_url: str, *, as_json: bool = False) -> int:
+    """Prints how far the job that writes to `output_url` is.
 
     Raises:
         SpecError: No job has written there.
     """
-    found = _read(output)
+    found = _read(output_url)
     if found.snapshot is None and not found.files:
         raise SpecError(
-            "no job has written here", where=output, next_step="give the OUT of a 'framelift upscale'"
+            "no job has written here", where=output_url, next_step="give the OUT of a 'framelift upscale'"
         )
     if as_json:
         print(status_json(found, time.time()))
@@ -92,9 +91,6 @@ def _run_lines(snapshot: Snapshot, now_s: float) -> list[str]:
     return [*lines, state]
 
 
-def _read(output: str) -> JobStatus:
-    """The one call into the cluster. A file's job keeps its state in the file's folder."""
-    path = Path(output)
-    is_file = path.is_file() or path.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
-    folder = path.parent if is_file and not path.is_dir() else path
-    return read_status(open_storage(str(folder)))
+def _read(output_url: str) -> JobStatus:
+    """The one call into the cluster."""
+    return read_status(open_storage(state_folder(place_of(output_url)).url))

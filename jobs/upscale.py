@@ -6,13 +6,17 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cluster.driver import Driver, Request
+from cluster.executor import Sight
 from cluster.inputs import InputSet, find_inputs
 from cluster.pool import WorkerPool, WorkerRequest
 from cluster.report import JobReport, Snapshot
 from cluster.storage import open_storage
+from cluster.storage.address import join_url
+from cluster.weights import shared_weights
 from jobs.models import find_model
 from jobs.spec import UpscaleSpec
 from jobs.view import console, progress_view, show_summary
@@ -27,17 +31,21 @@ def upscale(spec: UpscaleSpec) -> int:
     Raises:
         FrameliftError: Nothing ran, or the store or the workers ended it all.
     """
-    inputs = find_inputs(spec.input, spec.output, spec.video, spec.image, spec.sequences)
+    inputs = find_inputs(spec.input_url, spec.output_url, spec.video, spec.image, spec.sequences)
+    request = request_of(spec)
+    if _cluster_address() is not None:
+        model = shared_weights(request.job.model, inputs.output_url)
+        request = replace(request, job=replace(request.job, model=model))
     with progress_view() as view:
-        report = _run(request_of(spec), inputs, spec.workers, view.update)
-    show_summary(report, f"{inputs.output_url}/{inputs.report_key}", console())
+        report = _run(request, inputs, spec.workers, view.update)
+    show_summary(report, join_url(inputs.output_url, inputs.report_key), console())
     return report.exit_code
 
 
 def request_of(spec: UpscaleSpec) -> Request:
     """What `spec` asks of the cluster, with its model found and checked."""
     return Request(
-        job=spec.job(find_model(spec.model)),
+        job=spec.job(find_model(spec.model_url)),
         retry=spec.retries,
         overwrite=spec.overwrite,
         again=spec.retries.again,
@@ -49,17 +57,22 @@ def _run(
 ) -> JobReport:
     """The one call into the cluster."""
 
-    def make_pool() -> WorkerPool:
-        address = os.environ.get("RAY_ADDRESS") or None
+    def make_pool(sights: Sequence[Sight]) -> WorkerPool:
+        address = _cluster_address()
         if address is None:
             _close_off_local_ray()
         from cluster.actor import open_pool  # loading Ray takes a second, which only work is worth
 
-        pool = open_pool(workers, address)
+        pool = open_pool(workers, address, sights)
         signal.signal(signal.SIGTERM, _interrupt)  # which Ray took for itself
         return pool
 
     return Driver(request, inputs, open_storage(inputs.output_url), make_pool, on_snapshot).run()
+
+
+def _cluster_address() -> str | None:
+    """The cluster that is to do the work; None where this machine is."""
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def _interrupt(signal_number: int, frame: object) -> None:

@@ -165,14 +165,16 @@ def console() -> Console:
 
 
 def _facts(snapshot: Snapshot) -> Iterable[str]:
+    goes_on = snapshot.state in ("starting", "running")
     yield frames_text(snapshot)
     if snapshot.frames_per_second:
         yield f"{snapshot.frames_per_second:.1f} fps"
-    if snapshot.eta_s is not None:
+    if goes_on and snapshot.eta_s is not None:
         yield f"ETA {duration_text(snapshot.eta_s)}"
     if snapshot.slowest_stage:
         yield f"slowest stage {snapshot.slowest_stage}"
-    yield f"{snapshot.num_workers} workers" if snapshot.num_workers != 1 else "1 worker"
+    if goes_on:
+        yield f"{snapshot.num_workers} workers" if snapshot.num_workers != 1 else "1 worker"
 
 
 def _picture(snapshot: Snapshot) -> Group:

@@ -80,7 +80,7 @@ class Storage(Protocol):
         """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object whose key starts with `prefix`, ordered by key."""
+        """Every object whose key starts with `prefix`, ordered by the UTF-8 bytes of their keys."""
 
     def delete(self, key: str) -> None:
         """Removes the object; nothing happens where there is none."""

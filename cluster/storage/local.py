@@ -213,9 +213,9 @@ def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
             yield path
 
 
-def _listing_name(entry: os.DirEntry[str]) -> str:
+def _listing_name(entry: os.DirEntry[str]) -> bytes:
     """What orders a folder's entries as their keys are ordered: `a.mp4` stands before what is in `a/`."""
-    return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
+    return os.fsencode(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
 
 
 def _object_info(key: str, status: os.stat_result) -> ObjectInfo:

@@ -6,80 +6,60 @@ Nothing is asked of it but plain put, get, get of a range, list, delete and mult
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
+import logging
 import os
-import random
+import stat
 import tempfile
-import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
-
-import boto3
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from cluster.storage import s3_errors
-from cluster.storage.address import S3Address, S3Settings
+from cluster.storage.address import S3Address
 from cluster.storage.base import MissingObjectError, ObjectInfo
+from cluster.storage.bucket import Bucket, version_of
 from cluster.storage.local import storage_error, sweep
 from cluster.storage.parallel import in_parallel
 from cluster.storage.ranged import RangedReader
 from sr_core.errors import SourceChanged, StorageError
 
-_CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 60.0
-_MAX_ATTEMPTS = 8  # of one call, with growing pauses between them, which are boto3's
-_MAX_CONNECTIONS = 32
-# Between tries to read the rest of a body that broke off.
-_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_CHUNK_BYTES = 256 << 10
-_PIECE_BYTES = 16 << 20  # of what is copied to or from a local file
-_NUM_PIECES_AT_ONCE = 4
-_TRANSFER = TransferConfig(
-    multipart_threshold=_PIECE_BYTES, multipart_chunksize=_PIECE_BYTES, max_concurrency=_NUM_PIECES_AT_ONCE
-)
+_log = logging.getLogger(__name__)
+
 _FEW_KEYS = 16
+_DOWNLOAD_PIECE_BYTES = 8 << 20
+_NUM_PIECES_AT_ONCE = 4
+_KEYS_PER_LISTING = 900  # of those looked for: a little less than a listing shows at once
 _MAX_KEY_BYTES = 1024
+_ARCHIVE_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
+_MAX_REPLACED = 5
 
-# Endpoints that take ETags in If-Match without quotes alone, as old versions of Ceph do.
-_without_quotes: set[str] = set()
 
+class _Page(NamedTuple):
+    """A part of a listing.
 
-@functools.cache
-def _client(settings: S3Settings) -> Any:
-    """This process's client for stores with these settings, which threads may share."""
-    options: Any = {"addressing_style": settings.addressing} if settings.addressing else {}
-    checksums: dict[str, Any] = (
-        {
-            "request_checksum_calculation": settings.checksums,
-            "response_checksum_validation": settings.checksums,
-        }
-        if settings.checksums
-        else {}
-    )
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
-        max_pool_connections=_MAX_CONNECTIONS,
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=settings.timeout_seconds or _READ_TIMEOUT_S,
-        s3=options or None,
-        **checksums,
-    )
-    return boto3.session.Session().client(
-        "s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config
-    )
+    Attributes:
+        end: The last key that the store looked at.
+    """
+
+    objects: list[ObjectInfo]
+    end: str
+    is_last: bool
 
 
 class S3Storage:
-    """The objects below a prefix of a bucket. An object's version is its ETag."""
+    """The objects below a prefix of a bucket.
+
+    An object's version is its ETag. It changes with the content also where a bucket keeps versions, and is
+    the one thing that a put, a HEAD and a listing all show.
+    """
 
     def __init__(self, url: str) -> None:
         self._address = S3Address.parse(url)
+        self._bucket = Bucket(self._address.bucket, self._address.settings)
         self._root = f"{self._address.prefix}/" if self._address.prefix else ""
 
     @property
@@ -95,138 +75,108 @@ class S3Storage:
     def head(self, key: str) -> ObjectInfo | None:
         """See `Storage.head`."""
         try:
-            answer = self._client.head_object(**self._named(key))
-        except s3_errors.ERRORS as error:
-            if s3_errors.is_missing(error):
-                return None
-            raise s3_errors.storage_error(error, self._where(key)) from error
-        return ObjectInfo(key, answer["ContentLength"], _version(answer))
+            return _info(key, self._bucket.stat(self._name(key)))
+        except MissingObjectError:
+            return None
 
     def find(self, keys: Iterable[str]) -> dict[str, ObjectInfo]:
-        """See `Storage.find`. Many are looked for in listings, which jump over what nobody asked for."""
-        wanted = sorted({key for key in keys if self._named(key)})
+        """See `Storage.find`. Many are looked for in listings, several at the same time."""
+        wanted = sorted({key for key in keys if self._name(key)})
         if len(wanted) <= _FEW_KEYS:
             heads = in_parallel(self.head, wanted)
             return {info.key: info for info in heads if info is not None}
-        found: dict[str, ObjectInfo] = {}
-        prefix = _common_start(wanted[0], wanted[-1])
-        after, next_index = wanted[0][:-1], 0
-        while next_index < len(wanted):
-            page, is_last = self._page(prefix, after)
-            there = {info.key: info for info in page}
-            end = page[-1].key if page else ""
-            while next_index < len(wanted) and (is_last or wanted[next_index] <= end):
-                key = wanted[next_index]
-                if key in there:
-                    found[key] = there[key]
-                next_index += 1
-            if next_index < len(wanted):
-                after = max(end, wanted[next_index][:-1])
-        return found
+        slices = [wanted[i : i + _KEYS_PER_LISTING] for i in range(0, len(wanted), _KEYS_PER_LISTING)]
+        return {info.key: info for found in in_parallel(self._found, slices) for info in found}
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
-        try:
-            return self._read(key, 0, None, None)
-        except MissingObjectError:
-            return None
-        except s3_errors.ERRORS as error:
-            if s3_errors.is_missing(error):
+        for is_last_try in [*[False] * _MAX_REPLACED, True]:
+            try:
+                return self._bucket.read(self._name(key), 0, None, None)
+            except MissingObjectError:
                 return None
-            raise s3_errors.storage_error(error, self._where(key)) from error
+            except s3_errors.ReplacedError:  # between two parts of it
+                if is_last_try:
+                    raise
+        raise AssertionError("unreachable")
 
     def open(self, key: str, version: str) -> BinaryIO:
         """See `Storage.open`. It is read in blocks, when they are asked for."""
-        try:
-            info = self.head(key)
-        except StorageError as error:
-            if isinstance(error.__cause__, s3_errors.ERRORS):
-                raise s3_errors.source_error(error.__cause__, key) from error
-            raise
-        if info is None or info.version != version:
-            raise _changed(key, version, info.version if info else None)
+        info = self._source(key, version)
 
         def fetch(start: int, stop: int) -> bytes:
             try:
-                return self._read(key, start, stop, version)
-            except s3_errors.ERRORS as error:
-                if s3_errors.is_missing(error) or s3_errors.is_precondition_failed(error):
-                    raise _changed(key, version, None) from error
+                return self._bucket.read(self._name(key), start, stop, version)
+            except (MissingObjectError, s3_errors.ReplacedError) as error:
+                raise _changed(key, version, self.head(key)) from error
+            except StorageError as error:
                 raise s3_errors.source_error(error, key) from error
 
-        identity = (self._address.settings.endpoint_url, self._address.bucket, self._root + key, version)
+        identity = (self._address.settings.endpoint_url, self._address.bucket, self._name(key), version)
         return cast(BinaryIO, RangedReader(fetch, info.size_bytes, identity))
 
     def put(self, key: str, content: bytes) -> ObjectInfo:
         """See `Storage.put`."""
-        try:
-            answer = self._client.put_object(**self._named(key), Body=content)
-        except s3_errors.ERRORS as error:
-            raise s3_errors.storage_error(error, self._where(key)) from error
-        return ObjectInfo(key, len(content), _version(answer))
+        name = self._name(key)
+        answer = self._bucket.call("put_object", name, Key=name, Body=content)
+        return ObjectInfo(key, len(content), version_of(answer))
 
     def put_file(self, key: str, path: Path) -> ObjectInfo:
-        """See `Storage.put_file`. Large files go up in pieces, and count when the last one is there."""
-        size_bytes = path.stat().st_size
+        """See `Storage.put_file`. A large one goes up in parts, and is there when the last of them is."""
         try:
-            self._client.upload_file(str(path), **self._named(key), Config=_TRANSFER)
-        except S3UploadFailedError as error:
-            raise s3_errors.storage_error(_cause(error), self._where(key)) from error
-        except s3_errors.ERRORS as error:
-            raise s3_errors.storage_error(error, self._where(key)) from error
-        info = self.head(key)
-        if info is None or info.size_bytes != size_bytes:
-            raise StorageError(
-                "the store does not hold what was put",
-                where=self._where(key),
-                got=f"{info.size_bytes} bytes" if info else "nothing",
-                expected=f"{size_bytes} bytes",
-                unavailable=True,
-            )
-        path.unlink()
-        return info
+            answer = self._bucket.upload(self._name(key), path)
+            path.unlink()
+        except OSError as error:
+            raise storage_error(error, str(path)) from error
+        return _info(key, answer)
 
     @contextlib.contextmanager
     def as_file(self, key: str) -> Iterator[Path]:
         """See `Storage.as_file`. It is downloaded to scratch."""
         info = self.head(key)
         if info is None:
-            raise MissingObjectError("there is no such object", where=self._where(key))
-        descriptor, name = tempfile.mkstemp(dir=self.scratch_dir())
-        path = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                self._download(info, file)
+            raise MissingObjectError("there is no such object", where=self._bucket.where(self._root + key))
+        with _temporary_file(self.scratch_dir()) as path:
+            self._download(info, path)
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See `Storage.list`."""
-        after, is_last = "", False
+        after, is_last = None, False
         while not is_last:
-            page, is_last = self._page(prefix, after)
-            yield from (info for info in page if not info.key.endswith("/"))  # which consoles show as folders
-            after = page[-1].key if page else ""
+            objects, after, is_last = self._page(prefix, after)
+            for info in objects:
+                if self._is_key(info.key):
+                    yield info
+                elif not info.key.endswith("/"):  # consoles make those, to be shown as folders
+                    _log.warning(
+                        "%s: such a name cannot be used: it is left out",
+                        self._bucket.where(self._root + info.key),
+                    )
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`."""
-        try:
-            self._client.delete_object(**self._named(key))
-        except s3_errors.ERRORS as error:
-            if not s3_errors.is_missing(error):
-                raise s3_errors.storage_error(error, self._where(key)) from error
+        name = self._name(key)
+        with contextlib.suppress(MissingObjectError):
+            self._bucket.call("delete_object", name, Key=name)
 
     def scratch_dir(self) -> Path:
         """A folder of this user and store in the machine's own place for temporary files."""
         name = hashlib.sha256(self._address.url.encode()).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"framelift-{os.getuid()}" / name
+        own = Path(tempfile.gettempdir()) / f"framelift-{os.getuid()}"
         try:
-            folder.parent.mkdir(mode=0o700, exist_ok=True)
-            folder.mkdir(mode=0o700, exist_ok=True)
+            own.mkdir(mode=0o700, exist_ok=True)
+            status = own.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                raise StorageError(
+                    "this folder for temporary files is somebody else's",
+                    where=str(own),
+                    next_step="remove it, or name another place in TMPDIR",
+                )
+            (own / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise storage_error(error, str(folder)) from error
-        return folder
+            raise storage_error(error, str(own)) from error
+        return own / name
 
     def sweep_scratch(self, age_s: float) -> int:
         """See `Storage.sweep_scratch`."""
@@ -235,130 +185,90 @@ class S3Storage:
     def sweep_uploads(self, age_s: float) -> int:
         """See `Storage.sweep_uploads`."""
         num_ended = 0
-        try:
-            for page in self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._address.bucket, Prefix=self._root
-            ):
-                for upload in page.get("Uploads", ()):
-                    if (datetime.now(UTC) - upload["Initiated"]).total_seconds() > age_s:
-                        self._client.abort_multipart_upload(
-                            Bucket=self._address.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
-                        num_ended += 1
-        except s3_errors.ERRORS as error:
-            raise s3_errors.storage_error(error, self.url) from error
+        for upload in self._bucket.uploads(self._root):
+            if (datetime.now(UTC) - upload["Initiated"]).total_seconds() > age_s:
+                self._bucket.end_upload(upload)
+                num_ended += 1
         return num_ended
 
-    @property
-    def _client(self) -> Any:
-        return _client(self._address.settings)
-
-    def _named(self, key: str) -> dict[str, str]:
+    def _is_key(self, key: str) -> bool:
+        """Whether this store can address `key`, and a local folder could too."""
         parts = key.split("/")
         is_text = key.isascii() or key == key.encode("utf-8", "replace").decode()
-        if not key or key.startswith("/") or ".." in parts or not is_text:
+        return is_text and "" not in (parts[0], parts[-1]) and not {".", ".."} & set(parts)
+
+    def _name(self, key: str) -> str:
+        """The key in the bucket."""
+        name = self._root + key
+        if not self._is_key(key):
             raise StorageError("this is not a key", where=repr(key), expected="a relative path without '..'")
-        name = self._root + PurePosixPath(key).as_posix()
         if len(name.encode()) > _MAX_KEY_BYTES:
             raise StorageError("this key is too long", where=name, expected=f"{_MAX_KEY_BYTES} bytes at most")
-        return {"Bucket": self._address.bucket, "Key": name}
+        return name
 
-    def _where(self, key: str) -> str:
-        return f"s3://{self._address.bucket}/{self._root}{key}"
-
-    def _page(self, prefix: str, after: str) -> tuple[Sequence[ObjectInfo], bool]:
-        """Up to 1,000 objects behind the key `after`, and whether there are no more."""
-        fields = {"StartAfter": self._root + after} if after else {}
+    def _source(self, key: str, version: str) -> ObjectInfo:
+        """What a source is, which must be at `version` and such that it can be read."""
         try:
-            answer = self._client.list_objects_v2(
-                Bucket=self._address.bucket, Prefix=self._root + prefix, **fields
-            )
-        except s3_errors.ERRORS as error:
-            raise s3_errors.storage_error(error, self._where(prefix)) from error
-        found = [
-            ObjectInfo(entry["Key"][len(self._root) :], entry["Size"], _version(entry))
-            for entry in answer.get("Contents", ())
-        ]
-        return found, not answer.get("IsTruncated")
+            answer = self._bucket.stat(self._name(key))
+        except MissingObjectError as error:
+            raise _changed(key, version, None) from error
+        except StorageError as error:
+            raise s3_errors.source_error(error, key) from error
+        info = _info(key, answer)
+        if info.version != version:
+            raise _changed(key, version, info)
+        storage_class = answer.get("ArchiveStatus") or answer.get("StorageClass", "")
+        is_archived = "ArchiveStatus" in answer or storage_class in _ARCHIVE_CLASSES
+        if is_archived and 'ongoing-request="false"' not in answer.get("Restore", ""):
+            raise s3_errors.archived(key, storage_class)
+        return info
 
-    def _download(self, info: ObjectInfo, file: BinaryIO) -> None:
-        starts = range(0, info.size_bytes, _PIECE_BYTES)
+    def _page(self, prefix: str, after: str | None) -> _Page:
+        """What is behind the key `after`: up to 1,000 objects, as many as the store gives at once."""
+        place = self._root + prefix
+        fields = {"StartAfter": self._root + after} if after is not None else {}
+        while True:
+            answer = self._bucket.call("list_objects_v2", place, Prefix=place, **fields)
+            is_last = not answer.get("IsTruncated")
+            objects = [
+                ObjectInfo(entry["Key"].removeprefix(self._root), entry["Size"], version_of(entry))
+                for entry in answer.get("Contents", ())
+            ]
+            if objects or is_last:
+                return _Page(objects, objects[-1].key if objects else "", is_last)
+            fields = {"ContinuationToken": answer["NextContinuationToken"]}  # it only met deleted ones
 
+    def _found(self, wanted: Sequence[str]) -> Sequence[ObjectInfo]:
+        """Those of `wanted`, which is ordered, that there are. Listings jump over what nobody asked for."""
+        found, rest = [], deque(wanted)
+        prefix = _common_start(wanted[0], wanted[-1])
+        end = ""
+        while rest:
+            # The first wanted key itself is not behind itself; what is before it by its last letter is.
+            objects, end, is_last = self._page(prefix, max(end, rest[0][:-1]))
+            there = {info.key: info for info in objects}
+            while rest and (is_last or rest[0] <= end):
+                key = rest.popleft()
+                if key in there:
+                    found.append(there[key])
+        return found
+
+    def _download(self, info: ObjectInfo, path: Path) -> None:
         def piece(start: int) -> bytes:
-            stop = min(start + _PIECE_BYTES, info.size_bytes)
-            try:
-                return self._read(info.key, start, stop, info.version)
-            except s3_errors.ERRORS as error:
-                if s3_errors.is_precondition_failed(error):
-                    raise MissingObjectError(
-                        "the object was replaced", where=self._where(info.key)
-                    ) from error
-                raise s3_errors.storage_error(error, self._where(info.key)) from error
+            stop = min(start + _DOWNLOAD_PIECE_BYTES, info.size_bytes)
+            return self._bucket.read(self._name(info.key), start, stop, info.version)
 
+        starts = range(0, info.size_bytes, _DOWNLOAD_PIECE_BYTES)
         try:
-            for content in in_parallel(piece, starts, _NUM_PIECES_AT_ONCE):
-                file.write(content)
+            with path.open("wb") as file:
+                for content in in_parallel(piece, starts, _NUM_PIECES_AT_ONCE):
+                    file.write(content)
         except OSError as error:
-            raise storage_error(error, str(self.scratch_dir())) from error
-
-    def _read(self, key: str, start: int, stop: int | None, version: str | None) -> bytes:
-        """A half-open range of an object, or all from `start` on; goes on behind what came of a broken body.
-
-        Raises:
-            ClientError, BotoCoreError: Of boto3.
-            StorageError: Bodies break off again and again.
-        """
-        content = bytearray()
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                answer = self._ranged(key, start + len(content), stop, version)
-                if answer is None:  # the object is empty
-                    return b""
-                for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-                    content += chunk
-                # A body may also be shorter than was asked, with a length that fits it.
-                size_bytes = int(answer["ContentRange"].rpartition("/")[2])
-                if start + len(content) >= min(size_bytes, size_bytes if stop is None else stop):
-                    return bytes(content)
-                what_came = f"{len(content)} bytes"
-            except s3_errors.BODY_ERRORS as error:
-                what_came = f"{len(content)} bytes, then {type(error).__name__}"
-            if pause_s is not None:
-                time.sleep(pause_s * random.uniform(0.5, 1.0))
-        raise StorageError(
-            "what the store sends breaks off again and again",
-            where=self._where(key),
-            got=what_came,
-            unavailable=True,
-        )
-
-    def _ranged(self, key: str, start: int, stop: int | None, version: str | None) -> Any:
-        """The answer to one GET of a range, at `version` if there is one; None where the object is empty."""
-        endpoint = self._address.settings.endpoint_url or ""
-        range_ = f"bytes={start}-{'' if stop is None else stop - 1}"
-        for is_last_try in (False, True):
-            condition = {} if version is None else {"IfMatch": _quoted(version, endpoint)}
-            try:
-                answer = self._client.get_object(**self._named(key), Range=range_, **condition)
-            except s3_errors.ERRORS as error:
-                if s3_errors.code_of(error) in ("InvalidRange", "416") and start == 0:
-                    return None
-                if is_last_try or not s3_errors.is_precondition_failed(error):
-                    raise
-                info = self.head(key)
-                if info is None or info.version != version:
-                    raise
-                _without_quotes.symmetric_difference_update({endpoint})  # it is there: the spelling is not
-                continue
-            if version is not None and _version(answer) != version:  # a store that ignores If-Match
-                raise _changed(key, version, _version(answer))
-            return answer
-        raise AssertionError("unreachable")
+            raise storage_error(error, str(path)) from error
 
 
-def _version(answer: dict[str, Any]) -> str:
-    """The ETag, which changes with the content, also where a bucket keeps versions."""
-    return str(answer["ETag"]).strip('"')
+def _info(key: str, answer: Any) -> ObjectInfo:
+    return ObjectInfo(key, answer["ContentLength"], version_of(answer))
 
 
 def _common_start(first: str, last: str) -> str:
@@ -367,21 +277,25 @@ def _common_start(first: str, last: str) -> str:
     return "".join(letter for letter, _ in pairs)
 
 
-def _quoted(version: str, endpoint: str) -> str:
-    return version if endpoint in _without_quotes else f'"{version}"'
-
-
-def _cause(error: BaseException) -> Exception:
-    """What boto3 wrapped into an error of its own."""
-    inner = error.__cause__ or error.__context__
-    return inner if isinstance(inner, Exception) else cast(Exception, error)
-
-
-def _changed(key: str, version: str, found: str | None) -> SourceChanged:
+def _changed(key: str, version: str, found: ObjectInfo | None) -> SourceChanged:
     return SourceChanged(
         "the object is gone" if found is None else "the object changed while the job ran",
         where=key,
-        got=f"ETag {found}" if found else "",
+        got=f"ETag {found.version}" if found else "",
         expected=f"ETag {version}",
-        next_step="let it be finished, then run the job again",
+        next_step="put it back" if found is None else "let it be finished, then run the job again",
     )
+
+
+@contextlib.contextmanager
+def _temporary_file(folder: Path) -> Iterator[Path]:
+    """An empty file in `folder`, gone when the block ends."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, str(folder)) from error
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cluster.plan import FixedSettings, Input, JobPlan, Segment, SourceRef
 from cluster.plan_video import plan_video
 from cluster.schedule import Schedule
 from cluster.tasks import AssembleTask, ProbeTask, SegmentTask
-from tests.cluster.simulation import DEVICE, JOB, source_info, timeline
+from tests.cluster.simulation import DEVICE, JOB, Clock, source_info, timeline
 
 PLAN = JobPlan(JOB, FixedSettings(DEVICE, "fp32", 256, 1, 1, 1))
 
@@ -37,7 +39,7 @@ def test_no_more_files_are_begun_than_may_be_ahead() -> None:
     assert isinstance(first, ProbeTask)
     assert isinstance(second, ProbeTask)
     assert schedule.take("w", 1) is None
-    schedule.ended(first)
+    schedule.ended("w", first)
     assert schedule.take("w", 1) is None, "a file that was begun counts until it ended"
     schedule.file_ended(first.output_key)
     assert isinstance(schedule.take("w", 1), ProbeTask)
@@ -80,7 +82,7 @@ def test_what_a_lost_worker_had_before_it_goes_to_the_others_in_order() -> None:
     lost = schedule.take("v", 2)
     assert lost is tasks[0]
     schedule.worker_ended("v")
-    schedule.ended(lost)
+    schedule.ended("v", lost)
     schedule.again(lost, not_by="v")
     assert [schedule.take("w", 1) for _ in range(4)] == tasks
 
@@ -104,7 +106,7 @@ def test_it_is_finished_only_when_nothing_waits_and_nothing_runs() -> None:
     taken = schedule.take("v", 1)
     assert taken is task
     assert not schedule.is_finished
-    schedule.ended(task)
+    schedule.ended("v", task)
     assert schedule.is_finished
 
 
@@ -118,3 +120,107 @@ def test_a_file_that_ended_leaves_nothing_behind() -> None:
     schedule.file_ended(tasks[0].output_key)
     assert schedule.take("v", 1) is others[0]
     assert schedule.take("v", 1) is None
+
+
+def test_a_task_that_pauses_waits_and_lets_others_go_first() -> None:
+    clock = Clock()
+    schedule = Schedule([], num_files_ahead=9, clock=clock)
+    first, second = segments("a.mp4", 2)
+    schedule.add_segments([second])
+    schedule.again(first, pause_s=5)
+    assert schedule.take("w", 1) is second
+    schedule.ended("w", second)
+    clock.now_s = 4.9
+    assert schedule.take("w", 1) is None
+    assert not schedule.is_finished
+    clock.now_s = 5
+    assert schedule.take("w", 1) is first
+
+
+def test_what_is_wanted_are_workers_for_all_that_runs_or_could_run() -> None:
+    clock = Clock()
+    schedule = Schedule([ProbeTask(PLAN, input_("new.mp4"))], num_files_ahead=9, clock=clock)
+    schedule.add_segments(segments("a.mp4", 4))
+    assert schedule.num_wanted == 5
+    task = schedule.take("w", 9)
+    assert schedule.num_wanted == 5
+    assert task is not None
+    schedule.ended("w", task)
+    schedule.again(task, pause_s=9)
+    assert schedule.num_wanted == 4
+
+
+def overdue(clock: Clock) -> tuple[Schedule, SegmentTask]:
+    """A schedule in which `v` is at a segment for a minute, where others took a second."""
+    schedule = Schedule([], num_files_ahead=9, clock=clock)
+    slow, *others = segments("a.mp4", 3)
+    schedule.add_segments([slow])
+    assert schedule.take("v", 2) is slow
+    for other in others:
+        schedule.made(other, 1.0)
+    clock.now_s += 60
+    return schedule, slow
+
+
+def test_a_segment_that_takes_too_long_is_given_to_a_second_worker_and_to_no_third() -> None:
+    schedule, slow = overdue(Clock())
+    assert schedule.straggler_for("w") is slow
+    schedule.started("w", replace(slow, attempt="2"))
+    assert schedule.straggler_for("x") is None
+
+
+def test_a_segment_is_not_tried_twice_within_what_is_usual_or_within_some_seconds() -> None:
+    for seconds, waited_s, is_late in (
+        (100.0, 299, False),
+        (100.0, 301, True),
+        (1.0, 9, False),
+        (1.0, 11, True),
+    ):
+        clock = Clock()
+        schedule = Schedule([], num_files_ahead=9, clock=clock)
+        task, other = segments("a.mp4", 2)
+        schedule.add_segments([task])
+        schedule.take("v", 2)
+        schedule.made(other, seconds)
+        clock.now_s = waited_s
+        assert (schedule.straggler_for("w") is task) is is_late, (seconds, waited_s)
+
+
+def test_a_worker_that_failed_a_segment_gets_no_copy_of_it() -> None:
+    clock = Clock()
+    schedule, slow = overdue(clock)
+    schedule.ended("v", slow)
+    schedule.again(slow, not_by="v")
+    assert schedule.take("w", 2) is slow
+    clock.now_s += 60
+    assert schedule.straggler_for("v") is None
+    assert schedule.straggler_for("x") is slow
+
+
+def test_once_a_segment_is_settled_its_other_attempt_does_not_count() -> None:
+    schedule, slow = overdue(Clock())
+    copy = replace(slow, attempt="2")
+    schedule.started("w", copy)
+    assert schedule.ended("w", copy) == 0
+    assert schedule.is_running(slow)
+    schedule.settled(copy)
+    assert schedule.is_finished
+    assert not schedule.counts("v", slow)
+    assert schedule.ended("v", slow) is None
+
+
+def test_a_hundred_thousand_segments_are_handed_out_to_a_thousand_workers_in_runs() -> None:
+    schedule = Schedule([], num_files_ahead=9)
+    [task] = segments("a.mp4", 1)
+    tasks = [replace(task, segment=replace(task.segment, key=f"{number}")) for number in range(100_000)]
+    schedule.add_segments(tasks)
+    taken: list[int] = []
+    workers = [f"w{number}" for number in range(1000)]
+    while schedule.has_waiting:
+        for worker in workers:
+            found = schedule.take(worker, 1000)
+            if found is not None:
+                taken.append(int(found.id))
+                schedule.ended(worker, found)
+    assert sorted(taken) == list(range(100_000))
+    assert schedule.is_finished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cluster.driver import Driver, Request
-from cluster.executor import InlineExecutor
+from cluster.executor import InlineExecutor, Sight
 from cluster.inputs import find_inputs
 from cluster.job import Job, ModelRef, Policies, SegmentSettings, SequenceSettings, VideoSettings
 from cluster.manifest import Manifest
@@ -44,7 +44,7 @@ def run(source: Path, out: Path, job: Job = JOB, watch: Callable[[Snapshot], Non
     storage = LocalStorage(inputs.output_url)
     settings = WorkerSettings(1)
 
-    def make_pool() -> WorkerPool:
+    def make_pool(sights: Sequence[Sight]) -> WorkerPool:
         return WorkerPool(InlineExecutor(lambda: Worker("cpu", 1)), settings)
 
     return Driver(Request(job, RetryPolicy()), inputs, storage, make_pool, watch).run()
@@ -183,7 +183,7 @@ def test_a_network_that_makes_nothing_but_noise_shows_in_the_receipt(
         put(self, receipt)
 
     monkeypatch.setattr(Manifest, "put_receipt", keep)
-    monkeypatch.setattr("cluster.segment.torch.from_numpy", lambda plane: _torch(np.zeros_like(plane)))
+    monkeypatch.setattr("cluster.frames.torch.from_numpy", lambda plane: _torch(np.zeros_like(plane)))
     run(SAMPLE, tmp_path)
     assert max(receipt.psnr_db or 0 for receipt in receipts) < 20
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+import jobs.clean
 import jobs.plan
+import jobs.status
+import jobs.submit
 import jobs.upscale
 from jobs.cli import FLAGS, error_block, main
 from jobs.schema import schema_text, spec_schema
@@ -64,7 +67,7 @@ def test_help_imports_nothing_big() -> None:
     assert python("-c", code).stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["upscale", "plan"])
+@pytest.mark.parametrize("command", ["upscale", "plan", "submit"])
 def test_every_flag_says_its_key_in_a_spec(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -87,6 +90,7 @@ def test_flags_become_a_spec(specs: list[UpscaleSpec]) -> None:
     flags = "--model m.pth --scale 3 --workers 2 --device cpu --codec av1 --preset 6 --quality 20 "
     flags += "--image-format webp --image-quality 90 --deinterlace field "
     flags += "--container mkv --precision bf16 --tile 128 --batch 4 --segment-seconds 5 --strict --overwrite "
+    flags += "--endpoint-url http://minio:9000 --region here "
     assert run("upscale", "in", "out", *flags.split(), "--retry-failed") == 3
     spec = specs[0]
     assert (spec.input, spec.output, spec.model, spec.scale) == ("in", "out", "m.pth", 3)
@@ -98,6 +102,39 @@ def test_flags_become_a_spec(specs: list[UpscaleSpec]) -> None:
     assert (spec.engine.precision, spec.engine.tile_px, spec.engine.batch_size) == ("bf16", 128, 4)
     assert (spec.segments.seconds, spec.policies.strict, spec.overwrite) == (5, True, True)
     assert spec.retries.again
+    assert (spec.storage.endpoint_url, spec.storage.region) == ("http://minio:9000", "here")
+
+
+def test_commands_on_an_output_take_the_same_flags_of_its_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jobs.status, "status", lambda *given, **options: called.append((given, options)) or 0)
+    monkeypatch.setattr(jobs.clean, "clean", lambda *given, **options: called.append((given, options)) or 0)
+    store = ("--endpoint-url", "http://minio:9000", "--region", "here")
+    assert run("status", "s3://bucket/out", *store, "--json") == 0
+    assert run("clean", "s3://bucket/out", *store, "--older-than", "2", "--dry-run") == 0
+    assert run("clean", "out") == 0
+    url = "s3://bucket/out?endpoint_url=http://minio:9000&region=here"
+    assert called == [
+        ((url,), {"as_json": True}),
+        ((url, 7200.0), {"is_dry_run": True, "as_json": False}),
+        (("out", 86400.0), {"is_dry_run": False, "as_json": False}),
+    ]
+
+
+def test_submit_takes_the_same_arguments_and_where_the_cluster_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jobs.submit, "submit", lambda *given, **options: called.append((given, options)) or 3)
+    where = ("--address", "http://head:8265", "--no-wait", "--submission-id", "mine")
+    assert run("submit", "s3://b/in", "/out", "--scale", "4", *where) == 3
+    (spec, address), options = called[0]
+    assert (spec, address) == (UpscaleSpec(input="s3://b/in", output="/out", scale=4), "http://head:8265")
+    assert options == {"wait": False, "submission_id": "mine"}
+
+
+def test_wrong_flags_of_a_store_are_told_as_a_job_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", "s3://bucket/out", "--endpoint-url", "minio") == 2
+    assert "--endpoint-url: storage.endpoint_url: got 'minio'" in capsys.readouterr().err
+    assert run("clean", "out", "--older-than", "-1") == 2
 
 
 def test_flags_beside_a_spec_file_replace_its_keys(specs: list[UpscaleSpec], tmp_path: Path) -> None:

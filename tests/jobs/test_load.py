@@ -94,6 +94,35 @@ def test_five_mistakes_give_five_messages_with_line_and_nearest_key(tmp_path: Pa
             PATHS + "video: {codec: h264, quality: 60}\n",
             "job.yaml:3: video.quality: got 60, expected 0 to 51 for h264",
         ),
+        (
+            PATHS + "storage: {endpoint_url: minio:9000}\n",
+            "job.yaml:3: storage.endpoint_url: got 'minio:9000', expected a text: "
+            "Of a store other than AWS, as `https://minio.example:9000`.",
+        ),
+        (
+            PATHS + "storage: {endpoint_url: https://me:secret@minio}\n",
+            "job.yaml:3: storage.endpoint_url: got a URL with what may be a password, expected a text: "
+            "Of a store other than AWS, as `https://minio.example:9000`.",
+        ),
+        (
+            PATHS + "workers:\n  count: 2\n  min: 3\n",
+            "job.yaml:3: workers: min is 3, but count, which is the most, is 2",
+        ),
+        (
+            PATHS + "storage: {access_key: x}\n",
+            "job.yaml:3: storage.access_key: unknown key, expected one of "
+            "endpoint_url, region, addressing, checksums, timeout_seconds",
+        ),
+        (
+            "input: s3://\noutput: b\n",
+            "job.yaml:1: input: s3://: this is no address of a bucket; expected s3://bucket/prefix",
+        ),
+        (
+            "input: a\noutput: s3://me:secret@bucket/b\n",
+            "job.yaml:2: output: s3://…: credentials do not belong into an address; "
+            "expected s3://bucket/prefix; "
+            "give them in the environment or in ~/.aws, as for every AWS tool",
+        ),
     ],
 )
 def test_each_mistake_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:

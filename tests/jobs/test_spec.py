@@ -10,6 +10,7 @@ import jobs
 from cluster.job import EngineSettings, Job, ModelRef, Policies, SegmentSettings, VideoSettings
 from cluster.pool import WorkerRequest
 from cluster.retry import RetryPolicy
+from cluster.storage.address import S3Settings
 from jobs.load import load_spec
 from jobs.schema import schema_text, spec_schema
 from jobs.spec import RetriesSpec, UpscaleSpec
@@ -38,6 +39,15 @@ def test_job_holds_what_decides_bytes_and_nothing_of_the_machines() -> None:
         segments=spec.segments,
         policies=spec.policies,
     )
+
+
+def test_how_stores_are_spoken_to_is_said_once_and_is_no_part_of_the_job() -> None:
+    plain = UpscaleSpec(input="s3://a/in", output="out", model="s3://b/x.pth?region=there")
+    spec = plain.model_copy(update={"storage": S3Settings(endpoint_url="http://minio", region="here")})
+    assert spec.input_url == "s3://a/in?endpoint_url=http://minio&region=here"
+    assert spec.output_url == "out"
+    assert spec.model_url == "s3://b/x.pth?endpoint_url=http://minio&region=there"
+    assert spec.job(ModelRef("lanczos")) == plain.job(ModelRef("lanczos"))
 
 
 def test_retries_of_a_spec_are_a_retry_policy() -> None:

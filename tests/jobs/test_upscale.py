@@ -10,6 +10,7 @@ import safetensors.torch
 import jobs.upscale
 from cluster.driver import Request
 from cluster.inputs import InputSet
+from cluster.job import Job
 from cluster.pool import WorkerRequest
 from cluster.report import FileOutcome, JobReport, Snapshot
 from jobs.models import find_model
@@ -81,3 +82,25 @@ def test_models_by_file_have_an_absolute_path_and_the_hash_of_the_bytes(
 def test_unknown_model_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="did you mean 'lanczos'"):
         request_of(spec(tmp_path).model_copy(update={"model": "lanzcos"}))
+
+
+@pytest.mark.parametrize("is_cluster", [True, False])
+def test_workers_of_a_cluster_get_weights_that_all_of_them_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cluster: bool
+) -> None:
+    weights = tmp_path / "tiny.safetensors"
+    safetensors.torch.save_file(Compact(CompactConfig(num_feat=4, num_conv=1, scale=2)).state_dict(), weights)
+    jobs_run: list[Job] = []
+
+    def run(request: Request, *_: object) -> JobReport:
+        jobs_run.append(request.job)
+        return JobReport("j", "r", 0.0, 1.0, ())
+
+    monkeypatch.setattr(jobs.upscale, "_run", run)
+    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379" if is_cluster else "")
+    asked = spec(tmp_path).model_copy(update={"model": str(weights)})
+    assert upscale(asked) == 0
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    shared = tmp_path / f"out/.framelift/weights/{sha256}.safetensors"
+    assert jobs_run[0].model.path == str(shared if is_cluster else weights)
+    assert shared.exists() is is_cluster

@@ -3,9 +3,10 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
-from cluster.report import FileOutcome, FrameRange, JobReport, Snapshot
+from cluster.report import FileOutcome, FrameRange, JobReport, Snapshot, SnapshotState
 from jobs.view import (
     LiveView,
     LogView,
@@ -117,6 +118,16 @@ def test_view_of_a_job_without_frames_yet_does_not_divide_by_zero() -> None:
     empty = replace(SNAPSHOT, num_frames=0, num_frames_done=0, frames_per_second=0.0, eta_s=None, current=())
     with LiveView(Console(file=io.StringIO(), force_terminal=True)) as view:
         view.update(empty)
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_log_line_of_a_job_that_has_ended_promises_nothing(state: SnapshotState) -> None:
+    stream = io.StringIO()
+    with LogView(stream, Clock()) as view:
+        view.update(replace(SNAPSHOT, state=state))
+    assert f" {state}: " in stream.getvalue()
+    assert "ETA" not in stream.getvalue()
+    assert "workers" not in stream.getvalue()
 
 
 def test_output_that_is_no_terminal_gets_log_lines() -> None:

@@ -37,7 +37,8 @@ def s3_server() -> Iterator[str]:
 def new_bucket(endpoint_url: str) -> str:
     """Makes a bucket and returns its name."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    client(endpoint_url).create_bucket(Bucket=name)
+    with contextlib.closing(client(endpoint_url)) as plain:
+        plain.create_bucket(Bucket=name)
     return name
 
 

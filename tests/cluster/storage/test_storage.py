@@ -13,14 +13,14 @@ from sr_core.errors import MediaError, SourceChanged, StorageError
 from tests.stores.s3_server import new_bucket
 
 
-@pytest.fixture(params=["memory", "local", "s3"])
+@pytest.fixture(params=["memory", "local", "s3", pytest.param("radosgw", marks=pytest.mark.ceph)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     match request.param:
         case "memory":
             return MemoryStorage()
         case "local":
             return LocalStorage(tmp_path / "store")
-    endpoint_url: str = request.getfixturevalue("s3_endpoint")
+    endpoint_url: str = request.getfixturevalue(f"{request.param}_endpoint")
     return open_storage(f"s3://{new_bucket(endpoint_url)}/some/prefix?endpoint_url={endpoint_url}")
 
 
@@ -75,6 +75,29 @@ def test_listing_is_ordered_by_key_and_limited_to_the_prefix(storage: Storage) -
     assert keys == sorted(["b", "a/2", "a/1", "a.mp4", "ab/1", "a-/x"])
     assert [info.key for info in storage.list("a/")] == ["a/1", "a/2"]
     assert [info.key for info in storage.list("a")] == ["a-/x", "a.mp4", "a/1", "a/2", "ab/1"]
+
+
+def test_listing_is_ordered_by_the_bytes_of_the_keys(storage: Storage) -> None:
+    keys = ["Z", "a b", "a/b", "é", "\uffee", "\U0001f600"]
+    for key in reversed(keys):
+        storage.put(key, b"")
+    assert [info.key for info in storage.list()] == sorted(keys, key=str.encode) == keys
+
+
+def test_an_empty_object_is_read_in_every_way(storage: Storage) -> None:
+    version = storage.put("empty", b"").version
+    assert storage.get("empty") == b""
+    with storage.open("empty", version) as file:
+        assert file.read() == b""
+    with storage.as_file("empty") as path:
+        assert path.read_bytes() == b""
+
+
+def test_those_of_many_keys_that_there_are_are_found(storage: Storage) -> None:
+    infos = {f"{i}/key": storage.put(f"{i}/key", b"") for i in range(0, 60, 2)}
+    assert storage.find(f"{i}/key" for i in range(40)) == {
+        f"{i}/key": infos[f"{i}/key"] for i in range(0, 40, 2)
+    }
 
 
 def test_scratch_files_are_never_listed(storage: Storage) -> None:

@@ -1,0 +1,1 @@
+"""Jobs under random faults: `python -m tests.chaos`."""
