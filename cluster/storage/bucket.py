@@ -8,20 +8,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import boto3
+import botocore.session
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 
-from cluster.storage import s3_errors
+from cluster.storage import patience, s3_errors
 from cluster.storage.address import S3Settings
 from cluster.storage.base import MissingObjectError
 from cluster.storage.patience import patiently
 from sr_core.errors import StorageError
+
+T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60.0
@@ -37,6 +42,8 @@ _QUOTED, _BARE = '"{}"', "{}"
 # How the stores at these endpoints want an ETag in If-Match, where it is not quoted: old Ceph wants it bare.
 _spellings: dict[str, str] = {}
 _clients_lock = threading.Lock()
+_FIRST_PATIENCE_S = 15.0  # with an endpoint that never answered this process: its address may be wrong
+_answered: set[str] = set()
 
 
 class Bucket:
@@ -53,7 +60,7 @@ class Bucket:
             where: What of the bucket it is about, for an error.
             fields: That boto3 knows, in its spelling.
         """
-        return patiently(lambda: self._ask(operation, where, **fields))
+        return self._patiently(lambda: self._ask(operation, where, **fields))
 
     def stat(self, name: str) -> Any:
         """The answer to HEAD.
@@ -104,7 +111,7 @@ class Bucket:
                 )
             return bytes(content)
 
-        return patiently(read_on)
+        return self._patiently(read_on)
 
     def upload(self, name: str, path: Path) -> Any:
         """Stores a file, in parts if it is large, and returns the answer to HEAD then.
@@ -141,7 +148,7 @@ class Bucket:
                 )
             return answer
 
-        return patiently(upload_checked)
+        return self._patiently(upload_checked)
 
     def uploads(self, prefix: str) -> Iterator[Any]:
         """The uploads in parts to names with `prefix` that have not ended, as boto3 shows them."""
@@ -162,6 +169,12 @@ class Bucket:
     def where(self, name: str) -> str:
         """The URL of an object, for messages."""
         return f"s3://{self.name}/{name}"
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        endpoint = self._settings.endpoint_url or ""
+        result = patiently(call, patience.PATIENCE_S if endpoint in _answered else _FIRST_PATIENCE_S)
+        _answered.add(endpoint)
+        return result
 
     def _ask(self, operation: str, where: str, **fields: Any) -> Any:
         try:
@@ -232,9 +245,19 @@ def _made_client(settings: S3Settings) -> Any:
         s3=options,
         **checksums,
     )
-    return boto3.session.Session().client(
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+    return boto3.session.Session(botocore_session=core).client(
         "s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config
     )
+
+
+def _timestamp(text: Any) -> datetime:
+    """As botocore reads times, whose parser takes most of the time of a long listing."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return parse_timestamp(text)
 
 
 def _cause(error: BaseException) -> Exception:

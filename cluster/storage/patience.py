@@ -20,8 +20,8 @@ LONGEST_PAUSE_S = 20.0
 _WORTH_TELLING_S = 5.0
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """What `call` returns, called again for `PATIENCE_S` while the store is not available.
+def patiently(call: Callable[[], T], patience_s: float) -> T:
+    """What `call` returns, called again for `patience_s` while the store is not available.
 
     The pauses between the calls grow, and differ at random, so that many workers do not return at once.
 
@@ -34,7 +34,7 @@ def patiently(call: Callable[[], T]) -> T:
             return call()
         except StorageError as error:
             now = time.monotonic()
-            give_up_at = now + PATIENCE_S if give_up_at is None else give_up_at
+            give_up_at = now + patience_s if give_up_at is None else give_up_at
             if not error.unavailable or now + pause_s > give_up_at:
                 raise
             if pause_s >= _WORTH_TELLING_S:

@@ -147,16 +147,18 @@ class Bench:
         self._events.remove(found)
         return found
 
-    def start(self, *tasks: Task) -> str:
-        """Gives idle workers tasks, and returns the first that tells of its own."""
-        for worker, task in zip(self.pool.idle_workers(), tasks, strict=True):
+    def start(self, *tasks: Task) -> tuple[str, int]:
+        """Gives idle workers tasks, and returns the first that tells of its own, with its process."""
+        pids = {worker: self._pid_of(worker) for worker in self.pool.idle_workers()}
+        for worker, task in zip(pids, tasks, strict=True):
             self.pool.submit(worker, task)
-        return str(self.next_event(Running).worker)
+        worker = self.next_event(Running).worker
+        return worker, pids[worker]
 
     def node_of(self, worker: str) -> str:
         return str(self.pool._executor._node_of[worker])  # type: ignore[attr-defined]
 
-    def pid_of(self, worker: str) -> int:
+    def _pid_of(self, worker: str) -> int:
         import ray
 
         actor = self.pool._executor._actors[worker]  # type: ignore[attr-defined]
@@ -177,16 +179,18 @@ def test_a_job_goes_on_without_the_node_that_is_gone(machines: Machines, tmp_pat
     with bench(machines, tmp_path, num_workers=2) as on:
         workers = on.pool.idle_workers()
         assert len({on.node_of(worker) for worker in workers}) == 2
-        lost = on.start(on.long_task(0), on.long_task(1))
-        left = next(worker for worker in workers if worker != lost)
+        lost, pid = on.start(on.long_task(0), on.long_task(1))
+        os.kill(pid, signal.SIGSTOP)  # so that it cannot end its task before the node is gone
         machines.remove(on.node_of(lost))
+        os.kill(pid, signal.SIGKILL)
         failed = on.next_event(Failed)
         assert failed.worker == lost
         assert isinstance(failed.error, WorkerError)
         assert failed.error.preempted
         assert on.pool.take_gone() == [lost]
-        assert isinstance(on.next_event(Done).result, SegmentReceipt)
-        on.pool.submit(left, on.short_task)
+        done = on.next_event(Done)
+        assert (done.worker in workers, type(done.result)) == (True, SegmentReceipt)
+        on.pool.submit(done.worker, on.short_task)
         assert isinstance(on.next_event(Done).result, VideoPlan)
 
 
@@ -194,9 +198,8 @@ def test_a_process_that_dies_on_a_node_that_lives_is_not_taken_for_a_lost_node(
     machines: Machines, tmp_path: Path
 ) -> None:
     with bench(machines, tmp_path) as on:
-        pids = {worker: on.pid_of(worker) for worker in on.pool.idle_workers()}
-        worker = on.start(on.long_task())
-        os.kill(pids[worker], signal.SIGKILL)
+        worker, pid = on.start(on.long_task())
+        os.kill(pid, signal.SIGKILL)
         failed = on.next_event(Failed)
         assert isinstance(failed.error, WorkerError)
         assert not failed.error.preempted
@@ -208,9 +211,10 @@ def test_the_task_of_a_node_that_is_drained_is_handed_back_in_time(
     machines: Machines, tmp_path: Path
 ) -> None:
     with bench(machines, tmp_path) as on:
-        worker = on.start(on.long_task())
+        worker, pid = on.start(on.long_task())
         node = on.node_of(worker)
-        machines.drain(node, seconds=6.0)
+        os.kill(pid, signal.SIGSTOP)  # it would need longer than there is time
+        machines.drain(node, seconds=8.0)
         failed = on.next_event(Failed)
         assert (failed.worker, failed.task) == (worker, on.long_task())
         assert isinstance(failed.error, WorkerError)
@@ -221,13 +225,15 @@ def test_the_task_of_a_node_that_is_drained_is_handed_back_in_time(
 
 def test_a_worker_that_drains_ends_its_task_and_gets_no_more(machines: Machines, tmp_path: Path) -> None:
     with bench(machines, tmp_path) as on:
-        worker = on.start(on.long_task())
+        worker, pid = on.start(on.long_task())
+        os.kill(pid, signal.SIGSTOP)  # so that it is still at its task when the pool is told
         machines.drain(on.node_of(worker), seconds=3600.0)
+        on.wait_for_idle(1)  # for another in its place
+        os.kill(pid, signal.SIGCONT)
         done = on.next_event(Done)
         assert (done.worker, type(done.result)) == (worker, SegmentReceipt)
-        on.wait_for_idle(1)
-        assert worker in on.pool.take_gone()
-        assert worker not in on.pool.idle_workers()
+        assert on.pool.take_gone() == [worker]
+        assert on.pool.idle_workers() not in ([], [worker])
 
 
 def test_what_no_node_has_is_refused_at_once(machines: Machines) -> None:

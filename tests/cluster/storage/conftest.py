@@ -10,11 +10,6 @@ from tests.stores import radosgw
 from tests.stores.s3_server import credentials, s3_server
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known."""
-    config.addinivalue_line("markers", "ceph: needs Ceph's radosgw; skipped where it is not found")
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The endpoint of an S3 server that runs as long as the tests."""

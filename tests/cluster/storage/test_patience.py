@@ -46,7 +46,7 @@ def failing(num_times: int, unavailable: bool = True):  # type: ignore[no-untype
 
 def test_a_call_is_made_until_it_works_with_pauses_that_grow(clock: Clock) -> None:
     call, _ = failing(8)
-    assert patiently(call) == 9
+    assert patiently(call, patience.PATIENCE_S) == 9
     assert clock.pauses_s[-1] > 10 * clock.pauses_s[0]
     assert max(clock.pauses_s) <= patience.LONGEST_PAUSE_S
 
@@ -54,7 +54,7 @@ def test_a_call_is_made_until_it_works_with_pauses_that_grow(clock: Clock) -> No
 def test_patience_ends(clock: Clock) -> None:
     call, calls = failing(10**6)
     with pytest.raises(StorageError, match="fault"):
-        patiently(call)
+        patiently(call, patience.PATIENCE_S)
     assert patience.PATIENCE_S - patience.LONGEST_PAUSE_S <= clock.now_s <= patience.PATIENCE_S
     assert len(calls) < 30
 
@@ -62,7 +62,7 @@ def test_patience_ends(clock: Clock) -> None:
 def test_what_would_fail_again_is_not_tried_again(clock: Clock) -> None:
     call, calls = failing(1, unavailable=False)
     with pytest.raises(StorageError):
-        patiently(call)
+        patiently(call, patience.PATIENCE_S)
     assert len(calls) == 1
     assert clock.pauses_s == []
 
@@ -74,12 +74,12 @@ def test_a_long_call_before_the_first_failure_costs_no_patience(clock: Clock) ->
         clock.now_s += 10 * patience.PATIENCE_S
         return call()  # type: ignore[no-any-return]
 
-    assert patiently(slow) == 2
+    assert patiently(slow, patience.PATIENCE_S) == 2
 
 
 def test_a_store_that_stays_away_is_told_of(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    patiently(failing(8)[0])
+    patiently(failing(8)[0], patience.PATIENCE_S)
     assert "fault; trying again" in caplog.text
     caplog.clear()
-    patiently(failing(2)[0])
+    patiently(failing(2)[0], patience.PATIENCE_S)
     assert caplog.text == ""

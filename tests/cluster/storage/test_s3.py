@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import Storage, open_storage, patience, ranged, s3
+from cluster.storage import Storage, bucket, open_storage, patience, ranged, s3
 from cluster.storage.s3 import S3Storage
 from sr_core.errors import MediaError, SourceChanged, StorageError
 from tests.stores.fault_proxy import Fault, FaultProxy, Request, Traffic, fault_proxy
@@ -216,3 +216,12 @@ def test_folders_that_consoles_make_are_no_objects(store: S3Storage, proxy: Faul
 def test_another_process_opens_the_same_store_by_its_url(store: S3Storage) -> None:
     store.put("key", b"content")
     assert open_storage(store.url).get("key") == b"content"
+
+
+def test_an_endpoint_that_never_answered_is_given_up_soon(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_FIRST_PATIENCE_S", 0.5)
+    with pytest.raises(StorageError, match="check the endpoint") as caught:
+        S3Storage("s3://bucket?endpoint_url=http://127.0.0.1:9").get("key")
+    assert caught.value.unavailable
