@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -53,13 +55,11 @@ class Folder:
     def versions(self) -> dict[str, str]:
         """See `Place.versions`."""
         found = {}
-        for path in Path(self.output).rglob("*"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # gone meanwhile
-                continue
-            if path.is_file():
-                found[path.relative_to(self.output).as_posix()] = f"{status.st_size}-{status.st_mtime_ns}"
+        for folder, _, names in os.walk(self.output):  # which passes over folders that go meanwhile
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    status = path.stat()
+                    found[path.relative_to(self.output).as_posix()] = f"{status.st_size}-{status.st_mtime_ns}"
         return found
 
     def read(self, key: str) -> bytes:
