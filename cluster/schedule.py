@@ -11,6 +11,7 @@ No call looks at all that waits, but for the end of a file that failed: jobs hav
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -19,7 +20,10 @@ from itertools import count
 from cluster.stragglers import Attempt, Pace
 from cluster.tasks import ProbeTask, SegmentTask, StillsTask, Task
 
+# A run has so many segments, or more if they are small: the blocks at its ends are read by two workers.
 _RUN_SEGMENTS = 8
+_RUN_BYTES = 32 << 20
+_MAX_RUN_SEGMENTS = 64
 _LOOK_FOR_STRAGGLERS_S = 1.0
 
 
@@ -226,7 +230,9 @@ class Schedule:
         if not self._segments:
             return deque()
         output_key, waiting = next(iter(self._segments.items()))
-        run = deque(waiting.popleft() for _ in range(min(_RUN_SEGMENTS, len(waiting))))
+        num_small = math.ceil(_RUN_BYTES / max(1.0, _mean_bytes(waiting[0])))
+        size = min(max(_RUN_SEGMENTS, num_small), _MAX_RUN_SEGMENTS, len(waiting))
+        run = deque(waiting.popleft() for _ in range(size))
         if not waiting:
             del self._segments[output_key]
         return run
@@ -240,3 +246,9 @@ class Schedule:
             return None
         self._num_begun += 1
         return self._probes.popleft()
+
+
+def _mean_bytes(task: SegmentTask) -> float:
+    """Of the source, how much a segment like this one has."""
+    treatment = task.treatment
+    return treatment.input.source.size_bytes * task.segment.num_frames / max(1, treatment.video.num_frames)
