@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from cluster.executor import (
     event_of,
     refusal,
 )
+from cluster.machines import Machine, WorkerRequest, WorkerSettings, describe
 from cluster.plan import DeviceClass
-from cluster.pool import Machine, WorkerPool, WorkerRequest, WorkerSettings, describe
+from cluster.pool import WorkerPool
 from cluster.tasks import Progress, Task, TaskResult
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
@@ -72,7 +74,9 @@ def open_pool(request: WorkerRequest, address: str | None, sights: Sequence[Sigh
         if is_ours:
             ray.shutdown()
         raise
-    executor = RayExecutor(settings, nodes, () if is_local else sights, ends_ray=is_ours)
+    driver_pid = os.getpid() if is_local else None
+    sights = () if is_local else sights
+    executor = RayExecutor(settings, nodes, sights, ends_ray=is_ours, driver_pid=driver_pid)
     return WorkerPool(executor, settings)
 
 
@@ -206,9 +210,19 @@ class _WorkerActor:
         self._worker: Worker | None = None
 
     def arrive(
-        self, device: Literal["cpu", "cuda"], num_threads: int, sights: Sequence[Sight]
+        self,
+        device: Literal["cpu", "cuda"],
+        num_threads: int,
+        sights: Sequence[Sight],
+        driver_pid: int | None,
     ) -> Arrival | FrameliftError:
-        """Makes the worker, unless it would not see what it must: then that comes back."""
+        """Makes the worker, unless it would not see what it must: then that comes back.
+
+        Args:
+            driver_pid: Of a driver on this machine with which its workers end; None where Ray outlives it.
+        """
+        if driver_pid is not None:
+            threading.Thread(target=_end_with, args=(driver_pid,), name="driver", daemon=True).start()
         error = refusal(sights)
         if error is not None:
             return error
@@ -223,20 +237,41 @@ class _WorkerActor:
         yield from self._worker.run(task)
 
 
+def _end_with(pid: int) -> None:
+    """Ends this process soon after the process `pid`.
+
+    Ray does so by itself, but not where something else than the machine's first process adopts orphans.
+    """
+    while True:
+        time.sleep(_POLL_S)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            os._exit(1)
+
+
 class RayExecutor:
     """Starts workers as actors. A worker runs one task at a time and tells of it through a stream.
 
     Args:
         sights: What a worker must see to be of use.
         ends_ray: Whether Ray ends with this executor.
+        driver_pid: See `_WorkerActor.arrive`.
     """
 
     def __init__(
-        self, settings: WorkerSettings, nodes: RayNodes, sights: Sequence[Sight], *, ends_ray: bool
+        self,
+        settings: WorkerSettings,
+        nodes: RayNodes,
+        sights: Sequence[Sight],
+        *,
+        ends_ray: bool,
+        driver_pid: int | None = None,
     ) -> None:
         self._nodes = nodes
         self._sights = sights
         self._ends_ray = ends_ray
+        self._driver_pid = driver_pid
         self._device: Literal["cpu", "cuda"] = "cuda" if settings.num_gpus else "cpu"
         self._num_threads = max(1, round(settings.num_cpus))
         self._actor_class = ray.remote(
@@ -259,7 +294,9 @@ class RayExecutor:
         """See `Executor.start_worker`."""
         name = f"worker-{next(self._names)}"
         self._actors[name] = self._actor_class.remote()
-        self._await(name, self._actors[name].arrive.remote(self._device, self._num_threads, self._sights))
+        actor = self._actors[name]
+        arrival = actor.arrive.remote(self._device, self._num_threads, self._sights, self._driver_pid)
+        self._await(name, arrival)
         return name
 
     def submit(self, worker: str, task: Task) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from cluster.driver import Request, sort_out
 from cluster.estimate import estimate
 from cluster.inputs import InputSet
+from cluster.machines import WorkerSettings
 from cluster.manifest import Manifest
 from cluster.plan import Input, JobPlan, StillPlan, VideoPlan, fix_settings
-from cluster.pool import WorkerSettings
 from cluster.report import Estimate
 from cluster.storage import open_storage
 from cluster.tasks import ProbeTask

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from cluster.driver import Request
 from cluster.inputs import InputSet, find_inputs
+from cluster.machines import WorkerRequest
 from cluster.plan import Input, StillPlan, VideoPlan
-from cluster.pool import WorkerRequest
 from cluster.report import Estimate
 from jobs.spec import UpscaleSpec
 from jobs.upscale import request_of

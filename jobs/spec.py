@@ -24,7 +24,7 @@ from cluster.job import (
     SequenceSettings,
     VideoSettings,
 )
-from cluster.pool import WorkerRequest
+from cluster.machines import WorkerRequest
 from cluster.retry import RetryPolicy
 from cluster.storage.address import S3Settings, with_settings
 from cluster.video.encoders import CODECS

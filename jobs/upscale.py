@@ -12,7 +12,8 @@ from dataclasses import replace
 from cluster.driver import Driver, Request
 from cluster.executor import Sight
 from cluster.inputs import InputSet, find_inputs
-from cluster.pool import WorkerPool, WorkerRequest
+from cluster.machines import WorkerRequest
+from cluster.pool import WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.storage import open_storage
 from cluster.storage.address import join_url

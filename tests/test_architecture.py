@@ -32,6 +32,7 @@ LIGHT = (
     "cluster.driver",
     "cluster.executor",
     "cluster.inputs",
+    "cluster.machines",
     "cluster.manifest",
     "cluster.neighbours",
     "cluster.places",

@@ -23,8 +23,9 @@ from typing import Any
 
 from cluster.executor import Sight, TaskDone, WorkerEvent, WorkerReady
 from cluster.job import Job, ModelRef
+from cluster.machines import WorkerSettings
 from cluster.plan import DeviceClass, FixedSettings, Input, JobPlan, SourceRef
-from cluster.pool import WorkerPool, WorkerSettings
+from cluster.pool import WorkerPool
 from cluster.tasks import ProbeTask, StillsDone, Task
 
 DEVICE = DeviceClass("cpu", "none", False, {})

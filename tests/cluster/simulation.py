@@ -26,10 +26,11 @@ from cluster.driver import Driver, Request
 from cluster.executor import WorkerEvent, WorkerLost, WorkerReady, event_of
 from cluster.inputs import InputSet
 from cluster.job import Job, ModelRef, SegmentSettings
+from cluster.machines import WorkerSettings
 from cluster.manifest import Manifest
 from cluster.plan import DeviceClass, Input, SourceRef, output_key
 from cluster.plan_video import plan_video
-from cluster.pool import WorkerPool, WorkerSettings
+from cluster.pool import WorkerPool
 from cluster.publish import publish
 from cluster.report import JobReport, Snapshot
 from cluster.retry import RetryPolicy

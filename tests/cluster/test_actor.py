@@ -19,8 +19,9 @@ import pytest
 
 from cluster.executor import Sight
 from cluster.job import Job, ModelRef, SegmentSettings, VideoSettings
+from cluster.machines import WorkerRequest
 from cluster.plan import JobPlan, VideoPlan
-from cluster.pool import Done, Failed, PoolEvent, Running, WorkerRequest
+from cluster.pool import Done, Failed, PoolEvent, Running
 from cluster.tasks import ProbeTask, SegmentReceipt, SegmentTask, Task
 from jobs.sample import SAMPLE
 from sr_core.errors import SpecError, WorkerError

@@ -20,8 +20,9 @@ from cluster.executor import (
     WorkerRefused,
     refusal,
 )
+from cluster.machines import Machine, WorkerRequest, WorkerSettings
 from cluster.plan import DeviceClass, Input, SourceRef
-from cluster.pool import Failed, Machine, WorkerPool, WorkerRequest, WorkerSettings
+from cluster.pool import Failed, WorkerPool
 from cluster.storage import LocalStorage
 from cluster.tasks import ProbeTask, Progress, Task
 from sr_core.errors import FrameliftError, MediaError, SpecError, StorageError, WorkerError

@@ -17,8 +17,9 @@ from cluster.driver import Driver, Request
 from cluster.executor import InlineExecutor, Sight
 from cluster.inputs import find_inputs
 from cluster.job import Job, ModelRef, Policies, SegmentSettings, SequenceSettings, VideoSettings
+from cluster.machines import WorkerSettings
 from cluster.manifest import Manifest
-from cluster.pool import WorkerPool, WorkerSettings
+from cluster.pool import WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.retry import RetryPolicy
 from cluster.storage import LocalStorage

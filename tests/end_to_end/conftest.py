@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Framelift:
     def __call__(self, *arguments: object, exit_code: int = 0, timeout_s: float = 280) -> str:
         """Runs it to its end, which must be `exit_code`; returns what it printed."""
         done = subprocess.run(
-            self._command(arguments),
+            self.command(*arguments),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -52,13 +52,14 @@ class Framelift:
     def start(self, *arguments: object) -> subprocess.Popen[bytes]:
         """Starts it in the background."""
         return subprocess.Popen(
-            self._command(arguments),
+            self.command(*arguments),
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
-    def _command(self, arguments: Sequence[object]) -> list[str]:
+    def command(self, *arguments: object) -> list[str]:
+        """What starts it."""
         return [sys.executable, "-c", _MAIN, *map(str, arguments)]
 
 

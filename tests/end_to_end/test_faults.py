@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -109,3 +111,39 @@ def test_an_interrupted_run_exits_with_130_and_leaves_no_worker(framelift: Frame
     assert process.wait(timeout=60) == 130
     time.sleep(1)
     assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+
+
+# Adopts orphans, as a user's service manager does, and starts what its arguments say.
+_ADOPTER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_driver_whoever_adopts_them(framelift: Framelift, sources: Path) -> None:
+    out = framelift.folder / "out"
+    command = framelift.command("upscale", sources, out, *_options())
+    with subprocess.Popen(
+        [sys.executable, "-c", _ADOPTER, *command], cwd=framelift.folder, stdout=subprocess.PIPE, text=True
+    ) as adopter:
+        assert adopter.stdout is not None
+        driver = int(adopter.stdout.readline())
+        deadline_s = time.monotonic() + 120
+        while len(receipts(out)) < 1:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        workers = worker_pids(driver)
+        assert workers
+        os.kill(driver, signal.SIGKILL)
+        deadline_s = time.monotonic() + 30
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < deadline_s, "a worker outlives its driver"
+            time.sleep(0.1)
+        adopter.kill()

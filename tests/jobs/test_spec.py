@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 import jobs
 from cluster.job import EngineSettings, Job, ModelRef, Policies, SegmentSettings, VideoSettings
-from cluster.pool import WorkerRequest
+from cluster.machines import WorkerRequest
 from cluster.retry import RetryPolicy
 from cluster.storage.address import S3Settings
 from jobs.load import load_spec

@@ -11,7 +11,7 @@ import jobs.upscale
 from cluster.driver import Request
 from cluster.inputs import InputSet
 from cluster.job import Job
-from cluster.pool import WorkerRequest
+from cluster.machines import WorkerRequest
 from cluster.report import FileOutcome, JobReport, Snapshot
 from jobs.models import find_model
 from jobs.sample import SAMPLE
