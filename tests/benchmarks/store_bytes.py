@@ -1,14 +1,14 @@
 """How often a job reads the bytes of a long film out of a store: to plan it, to upscale it, to assemble it.
 
     python -m tests.benchmarks.store_bytes [--megabytes N] [--workers N] [--container mp4|mkv]
-                                           [--store folder|s3] [--no-audio]
+                                           [--store folder|s3|ceph] [--no-audio]
 
 Makes a film of noise with sound, and has the real tasks of a job run in processes of their own: one plans,
 some upscale (nearest, x1) runs of neighbouring segments, one assembles. Prints what each phase read of it.
 
 The store is a folder that is read as an S3 store is, by blocks of 4 MiB of which each reader keeps eight; or
-a real S3 server behind a proxy that counts. That server copies the whole object for each request, so that
-a film of gigabytes takes it long.
+a real S3 server behind a proxy that counts: moto's, which copies the whole object for each request, so that
+a film of gigabytes takes it long; or Ceph's (see tests.stores.radosgw), with room for four such films.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,7 @@ from cluster.tasks import AssembleTask, OutputReceipt, ProbeTask, Progress, Segm
 from cluster.worker import Worker
 from sr_core.errors import FrameliftError
 from tests.stores.fault_proxy import FaultProxy, fault_proxy
+from tests.stores.radosgw import radosgw_server
 from tests.stores.s3_server import client, credentials, new_bucket, s3_server
 
 NAME = "film"
@@ -245,13 +247,22 @@ def folder_place(film: Path) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def s3_place(film: Path) -> Iterator[Place]:
-    with credentials(), s3_server() as server_url, fault_proxy(server_url) as proxy:
+def s3_place(film: Path, server: AbstractContextManager[str]) -> Iterator[Place]:
+    with credentials(), server as server_url, fault_proxy(server_url) as proxy:
         bucket = new_bucket(server_url)
         client(server_url).upload_file(str(film), bucket, f"in/{film.name}")
         settings = S3Settings(endpoint_url=proxy.url, region="us-east-1", addressing="path")
         urls = [S3Address(bucket, prefix, settings).url for prefix in ("in", "out")]
         yield Place(*urls, proxy)
+
+
+def place_of(film: Path, store: str) -> AbstractContextManager[Place]:
+    match store:
+        case "s3":
+            return s3_place(film, s3_server())
+        case "ceph":
+            return s3_place(film, radosgw_server(4 * film.stat().st_size))
+    return folder_place(film)
 
 
 def measure(place: Place, film: Path, num_workers: int) -> None:
@@ -301,7 +312,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--container", choices=("mp4", "mkv"), default="mp4")
-    parser.add_argument("--store", choices=("folder", "s3"), default="folder")
+    parser.add_argument("--store", choices=("folder", "s3", "ceph"), default="folder")
     parser.add_argument("--no-audio", action="store_true")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="store-bytes-"))
@@ -310,7 +321,7 @@ def main() -> None:
         make_film(film, arguments.megabytes * 1_000_000, with_audio=not arguments.no_audio)
         made_s = time.monotonic() - start_s
         print(f"{film.name}: {film.stat().st_size / 1e6:.0f} MB, made in {made_s:.0f} s", flush=True)
-        with s3_place(film) if arguments.store == "s3" else folder_place(film) as place:
+        with place_of(film, arguments.store) as place:
             measure(place, film, arguments.workers)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

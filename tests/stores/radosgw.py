@@ -28,15 +28,19 @@ def is_installed() -> bool:
 
 
 @contextlib.contextmanager
-def radosgw_server() -> Iterator[str]:
-    """The endpoint's URL of a server that runs while the block lasts, and takes `CREDENTIALS` alone."""
+def radosgw_server(num_bytes: int = 1 << 30) -> Iterator[str]:
+    """The endpoint's URL of a server that runs while the block lasts, and takes `CREDENTIALS` alone.
+
+    Args:
+        num_bytes: That it has room for, in memory.
+    """
     with tempfile.TemporaryDirectory(prefix="rgw") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         port = _free_port()
         config = folder / "ceph.conf"
         monitor = f"127.0.0.1:{_free_port()}"
         fsid = str(uuid.uuid4())
-        config.write_text(_config(folder, monitor, fsid))
+        config.write_text(_config(folder, monitor, fsid, num_bytes))
         env = {**os.environ, "CEPH_CONF": str(config), "TMPDIR": name}
 
         def once(*command: str) -> None:
@@ -64,7 +68,7 @@ def radosgw_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _config(folder: Path, monitor: str, fsid: str) -> str:
+def _config(folder: Path, monitor: str, fsid: str, num_bytes: int) -> str:
     libraries = next(Path(str(shutil.which("ceph-osd"))).parents[1].glob("lib/*/rados-classes")).parent
     settings = {
         "fsid": fsid,
@@ -83,7 +87,7 @@ def _config(folder: Path, monitor: str, fsid: str) -> str:
         "erasure code dir": libraries / "ceph/erasure-code",
         "plugin dir": libraries / "ceph",
         "osd objectstore": "memstore",
-        "memstore device bytes": 1 << 30,
+        "memstore device bytes": num_bytes,
         "osd crush chooseleaf type": 0,
         "osd pool default size": 1,
         "osd pool default min size": 1,
