@@ -52,7 +52,7 @@ _WAIT_S = 1.0
 _FILES_AHEAD_PER_WORKER = 2
 _MAX_STILLS = 16
 _STILLS_TASKS_PER_WORKER = 4
-_SCRATCH_AGE_S = 3600.0
+_SCRATCH_AGE_S = 6 * 3600.0  # a large output may be on its way to a store for hours
 _MAX_LOSSES_IN_A_ROW = 8  # over one file: fewer than after which the pool gives up all
 _MAX_REOPENED = 5
 
