@@ -47,6 +47,8 @@ _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and recei
 # writes to stderr.
 _WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "SVT_LOG": "1"}
 
+_CHECK_ADDRESS = "check RAY_ADDRESS, or unset it to run on this machine"
+
 _log = logging.getLogger(__name__)
 
 
@@ -100,15 +102,14 @@ def _connect(request: WorkerRequest, address: str | None) -> None:
         )
     except ValueError as error:
         raise SpecError(
-            "this is no address of a Ray cluster", where="RAY_ADDRESS", got=address or ""
+            "this is no address of a Ray cluster",
+            where="RAY_ADDRESS",
+            got=address or "",
+            expected="host:port, or auto",
+            next_step=_CHECK_ADDRESS,
         ) from error
     except ConnectionError as error:
-        raise WorkerError(
-            "there is no Ray cluster that answers",
-            where=address or "this machine",
-            got=_first_line(error),
-            next_step="check the address, or leave it out to run on this machine",
-        ) from error
+        raise _no_cluster(address or "this machine", error) from error
     except Exception as error:  # Ray raises just that where its processes do not come up in time
         raise WorkerError(
             "Ray could not be started",
@@ -127,12 +128,12 @@ def _refuse_deaf_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise WorkerError(
-            "there is no Ray cluster that answers",
-            where=address,
-            got=str(error),
-            next_step="check RAY_ADDRESS, or unset it to run on this machine",
-        ) from error
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: OSError) -> WorkerError:
+    what = "there is no Ray cluster that answers"
+    return WorkerError(what, where=address, got=_first_line(error), next_step=_CHECK_ADDRESS)
 
 
 class RayNodes:

@@ -22,7 +22,7 @@ from cluster.ledger import Ledger
 from cluster.manifest import Manifest, Survey
 from cluster.neighbours import Neighbours
 from cluster.plan import Input, JobPlan, Segment, VideoPlan, fix_settings, output_key
-from cluster.pool import Done, Failed, PoolEvent, Running, WorkerPool
+from cluster.pool import MAX_LOSSES_IN_A_ROW, Done, Failed, PoolEvent, Running, WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.retry import Decision, FailureRecord, RetryPolicy
 from cluster.schedule import Schedule
@@ -53,7 +53,7 @@ _FILES_AHEAD_PER_WORKER = 2
 _MAX_STILLS = 16
 _STILLS_TASKS_PER_WORKER = 4
 _SCRATCH_AGE_S = 6 * 3600.0  # a large output may be on its way to a store for hours
-_MAX_LOSSES_IN_A_ROW = 8  # over one file: fewer than after which the pool gives up all
+_MAX_LOSSES_OVER_A_FILE = MAX_LOSSES_IN_A_ROW - 2  # before the pool gives up the other files too
 _MAX_REOPENED = 5
 
 
@@ -248,18 +248,19 @@ class Driver:
         for worker in pool.idle_workers():
             if not schedule.has_waiting:
                 break
-            task = self._next_task(schedule, worker, pool.num_workers) or self._copy(schedule, worker)
+            task = self._next_task(schedule, worker, pool.num_workers)
+            task = task or self._second_attempt(schedule, worker)
             if task is not None:
                 pool.submit(worker, task)
 
     def _next_task(self, schedule: Schedule, worker: str, num_workers: int) -> Task | None:
         """The next task that a worker is needed for."""
         while (task := schedule.take(worker, num_workers)) is not None:
-            if not isinstance(task, ProbeTask) or not self._is_through(task, schedule, worker):
+            if not isinstance(task, ProbeTask) or not self._skip_probing(task, schedule, worker):
                 return task
         return None
 
-    def _copy(self, schedule: Schedule, worker: str) -> Task | None:
+    def _second_attempt(self, schedule: Schedule, worker: str) -> Task | None:
         """A second attempt at a segment that another worker does not come to an end with."""
         straggler = schedule.straggler_for(worker)
         if straggler is None:
@@ -269,7 +270,7 @@ class Driver:
         _log.info("segment %s takes far longer than others: %s tries it too", copy.id, worker)
         return copy
 
-    def _is_through(self, task: ProbeTask, schedule: Schedule, worker: str) -> bool:
+    def _skip_probing(self, task: ProbeTask, schedule: Schedule, worker: str) -> bool:
         """Whether a file needs no probing, as it is finished or was probed before; goes on with it then."""
         key = task.output_key
         published = self._published_meanwhile(key)
@@ -316,7 +317,7 @@ class Driver:
 
     def _handle(self, event: PoolEvent, schedule: Schedule) -> None:
         if isinstance(event, Running):
-            if schedule.counts(event.worker, event.task):
+            if schedule.is_of_use(event.worker, event.task):
                 self._ledger.tally.add_progress(event.task.id, event.progress)
             return
         seconds = schedule.ended(event.worker, event.task)
@@ -331,7 +332,7 @@ class Driver:
             self._ledger.tally.end_task(event.task.id)
         match event:
             case Failed(task, worker, error):
-                self._decide(task, worker, error, schedule)
+                self._take_failure(task, worker, error, schedule)
             case Done(task, worker, result):
                 self._take_in(task, worker, result, seconds, schedule)
 
@@ -437,7 +438,7 @@ class Driver:
                 got=f"{len(missing.segment_keys)} of {len(file.video.segments)} are missing or damaged",
                 next_step="look at the store, and at whether something else deletes from it",
             )
-            self._decide(task, worker, error, schedule)
+            self._take_failure(task, worker, error, schedule)
             return
         segments = [s for s in file.video.segments if s.key in missing.segment_keys]
         file.waiting.update(segment.key for segment in segments)
@@ -457,14 +458,14 @@ class Driver:
             self._ledger.tally.add_committed(1)
             self._ledger.published(inputs[receipt.output], receipt, receipt.seconds)
         for still, error in done.failed:
-            self._decide(self._stills_task(task.plan, (still,)), worker, error, schedule)
+            self._take_failure(self._stills_task(task.plan, (still,)), worker, error, schedule)
 
     def _part_stills(self, task: StillsTask, schedule: Schedule) -> None:
         """Gives each image of a task that was lost its own task, so that the guilty one is found."""
         for still in task.stills:
             schedule.add(self._stills_task(task.plan, (still,)))
 
-    def _decide(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
+    def _take_failure(self, task: Task, worker: str, error: FrameliftError, schedule: Schedule) -> None:
         file = self._files.get(task.output_key)
         if file is None and isinstance(task, SegmentTask | AssembleTask):
             return  # the file failed while this was tried
@@ -474,11 +475,9 @@ class Driver:
         if isinstance(task, StillsTask) and len(task.stills) > 1 and is_loss:
             self._part_stills(task, schedule)
             return
-        decision = self._decision(task, worker, error, is_left_to_another=schedule.is_running(task))
         if file is not None and is_loss:
             file.num_losses += 1
-            if file.num_losses >= _MAX_LOSSES_IN_A_ROW:  # before it has the pool give up the other files
-                decision = Decision.FAIL_INPUT
+        decision = self._note_failure(task, worker, error, is_left_to_another=schedule.is_running(task))
         match decision:
             case Decision.STOP:
                 self._ledger.stopped = str(error)
@@ -495,7 +494,7 @@ class Driver:
                 for input_ in inputs_of(task):
                     self._fail(input_, output_key(task.plan, input_), error, schedule)
 
-    def _decision(
+    def _note_failure(
         self, task: Task, worker: str, error: FrameliftError, *, is_left_to_another: bool
     ) -> Decision:
         """What becomes of a task after a failure, which is noted.
@@ -515,6 +514,9 @@ class Driver:
         decision = self._request.retry.decide(failures)
         if is_left_to_another and decision is Decision.QUARANTINE:
             decision = Decision.RETRY
+        file = self._files.get(task.output_key)
+        if file is not None and file.num_losses >= _MAX_LOSSES_OVER_A_FILE:
+            decision = Decision.FAIL_INPUT
         _log.warning("task %s failed on %s, %s: %s", task.id, worker, decision.value, error)
         if failure.is_against_the_task:
             self._manifest.put_failure(task, replace(failure, decision=decision))

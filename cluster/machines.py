@@ -127,6 +127,13 @@ class WorkerRequest:
         return max(num_cores, math.ceil((self.count or 1) * (self.cpus or 0)))
 
     def _settled(self, machines: Sequence[Machine], *, may_come: bool) -> WorkerSettings:
+        if may_come and self.count is None:
+            raise SpecError(
+                "it is not said how many workers there may be on machines that are still to come",
+                where="workers.count",
+                expected="the most that there are to be",
+                next_step="give workers.count, or leave workers.start_seconds out",
+            )
         gpus = self._gpus_each(machines)
         able = [machine for machine in machines if machine.num_gpus >= gpus]
         count = self.count or max(self.min, _default_count(able, gpus))

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 # Workers that die one after the other without ending a single task in between: then the machine or the
 # installation is at fault, and starting more of them would go on for ever.
-_MAX_LOSSES_IN_A_ROW = 10
+MAX_LOSSES_IN_A_ROW = 10
 _MAX_ERRORS_IN_A_ROW = 3  # of its machine that one worker tells: then that machine would eat the queue
 _BAD_MACHINE_PAUSE_S = 300.0  # before the next worker is tried where the only free machine may be a bad one
 _REFUSAL_GRACE_S = 20.0  # after a first worker was refused, for another to be there that is of use
@@ -378,7 +378,7 @@ class WorkerPool:
     def _count_loss(self, error: FrameliftError) -> None:
         self._num_losses_in_a_row += 1
         self._last_loss = str(error)
-        if self._num_losses_in_a_row > _MAX_LOSSES_IN_A_ROW:
+        if self._num_losses_in_a_row > MAX_LOSSES_IN_A_ROW:
             raise WorkerError(
                 f"{self._num_losses_in_a_row} workers were lost one after the other",
                 got=str(error),

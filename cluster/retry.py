@@ -88,7 +88,8 @@ class RetryPolicy:
     """How often a task is tried.
 
     Attributes:
-        max_attempts: Tries of one task after which it is set aside, where trying again may help at all.
+        max_attempts: Tries of one task after which it is set aside, where trying again may help at all. A
+            file fails before that where worker after worker is lost over it and nothing of it is committed.
     """
 
     max_attempts: int = Field(default=3, ge=1, le=100)

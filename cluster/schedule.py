@@ -116,7 +116,7 @@ class Schedule:
         Returns:
             How many seconds it took; None where the task had come to its end by another attempt before.
         """
-        if not self.counts(worker, task):
+        if not self.is_of_use(worker, task):
             return None
         attempt = self._running.pop(worker)
         workers = self._workers_at[task.id]
@@ -125,7 +125,7 @@ class Schedule:
             del self._workers_at[task.id]
         return self._clock() - attempt.since_s
 
-    def counts(self, worker: str, task: Task) -> bool:
+    def is_of_use(self, worker: str, task: Task) -> bool:
         """Whether what a worker does for a task is still of use."""
         attempt = self._running.get(worker)
         return attempt is not None and attempt.task is task

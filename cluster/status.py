@@ -104,9 +104,10 @@ def _of_plan(video: VideoPlan, manifest: Manifest, survey: Survey) -> FileStatus
 
 
 def _set_aside(video: VideoPlan, manifest: Manifest, survey: Survey) -> Iterator[str]:
-    """Why segments of a video are set aside."""
-    for segment in video.segments:
-        attempts = survey.failures.get(segment.key, [])
-        failures = manifest.failures(segment.key, attempts)
+    """Why segments of a video are set aside, or could not be joined."""
+    task_ids = [*(segment.key for segment in video.segments), f"{video.treatment.output_key}-assemble"]
+    for task_id in task_ids:
+        attempts = survey.failures.get(task_id, [])
+        failures = manifest.failures(task_id, attempts) if attempts else []
         if failures and failures[-1].is_final:
             yield str(failures[-1].error())

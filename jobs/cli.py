@@ -67,10 +67,10 @@ class Flag:
 
 
 FLAGS = (
-    Flag("--model", "model", "NAME|FILE", "A model or a weights file."),
+    Flag("--model", "model", "NAME|FILE", "A model or a weights file, also s3://."),
     Flag("--scale", "scale", "N", "Output size / input size."),
     Flag("--height", "height", "PX", "Output height in place of a scale."),
-    Flag("--workers", "workers.count", "N", "Number of workers."),
+    Flag("--workers", "workers.count", "N", "Number of workers, at most."),
     Flag("--device", "workers.device", "NAME", "auto, cpu, cuda."),
     Flag("--codec", "video.codec", "NAME", "auto, h264, hevc, av1, vp9, ffv1, prores."),
     Flag("--preset", "video.preset", "NAME", "Preset of the encoder."),
@@ -183,9 +183,11 @@ def status_command(
 def clean_command(
     output: Output,
     older_than: Annotated[
-        float, typer.Option(min=0, metavar="HOURS", help="Of runs that have been silent for so long.")
+        float, typer.Option(min=0, metavar="HOURS", help="Only what runs left that are silent for so long.")
     ] = 24.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what, uploads and scratch aside.")
+    ] = False,
     endpoint_url: EndpointUrl = None,
     region: Region = None,
     as_json: Json = False,
@@ -220,8 +222,10 @@ def sample_command(
     """Write a short sample clip, to try things on."""
 
     def body() -> int:
+        from jobs.load import refuse_s3
         from jobs.sample import sample
 
+        refuse_s3(str(path), "the sample")
         return sample(path)
 
     _exit_with(body)
@@ -244,7 +248,9 @@ def conformance_command(
 
     def body() -> int:
         from jobs.conformance import conformance
+        from jobs.load import refuse_s3
 
+        refuse_s3(str(folder), "the corpus")
         return conformance(folder, only or (), keep=keep, as_json=as_json)
 
     _exit_with(body)
@@ -291,8 +297,8 @@ def _output_url(output: str, endpoint_url: str | None, region: str | None) -> st
     given = {"--endpoint-url": endpoint_url, "--region": region}
     keys = {flag.name: flag.key for flag in FLAGS}
     flags = {keys[name]: Given(name, value) for name, value in given.items() if value is not None}
-    out = Given("OUT", output)
-    return spec_from_flags({"input": out, "output": out, **flags}).output_url
+    places = {"input": Given("OUT", "."), "output": Given("OUT", output)}
+    return spec_from_flags({**places, **flags}).output_url
 
 
 def _is_spec(target: str) -> bool:

@@ -27,7 +27,7 @@ from cluster.video.corpus.case import Case
 from cluster.video.corpus.judging import video_faults
 from jobs.spec import UpscaleSpec
 from jobs.upscale import upscale
-from jobs.view import clean, console
+from jobs.view import console, printable
 from sr_core.errors import FrameliftError, SpecError, StorageError
 
 _SCALE = 2
@@ -209,7 +209,7 @@ def _show(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         result = Text("FAILED", style="red") if verdict.faults else Text("ok", style="green")
         if verdict.faults:
-            result.append(f" {clean('; '.join(verdict.faults))}", style="default")
+            result.append(f" {printable('; '.join(verdict.faults))}", style="default")
         table.add_row(Text(verdict.case), Text(verdict.expected), Text(verdict.got), result)
     to = console()
     to.print(table)

@@ -68,6 +68,7 @@ def load_spec(path: str | Path, flags: Flags | None = None) -> UpscaleSpec:
     Raises:
         SpecError: With one line for each mistake: where, which key, what was got, what was expected.
     """
+    refuse_s3(str(path), "a job spec")
     draft = _Draft()
     draft.read(_parse(Path(path)), str(path))
     draft.add_flags(flags or {})
@@ -295,6 +296,17 @@ def _parse(path: Path) -> yaml.MappingNode:
         where = f"{path}:{root.start_mark.line + 1}"
         raise SpecError("a job spec has keys with values", where=where, got=_got(root), expected="input: …")
     return root
+
+
+def refuse_s3(path: str, what: str) -> None:
+    """Raises `SpecError` where what must lie on this machine is named by an S3 URL."""
+    if path.startswith(("s3:/", "S3:/")):  # two slashes are one in a path
+        raise SpecError(
+            f"{what} lies on this machine",
+            where=path,
+            expected="a path",
+            next_step="inputs, outputs and weights may be s3://bucket/prefix",
+        )
 
 
 def _read_text(path: Path) -> str:

@@ -19,7 +19,7 @@ from cluster.plan import Input, StillPlan, VideoPlan
 from cluster.report import Estimate
 from jobs.spec import UpscaleSpec
 from jobs.upscale import request_of
-from jobs.view import clean, console, duration_text
+from jobs.view import console, duration_text, printable
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,15 @@ def _table(files: Iterable[PlannedFile]) -> Table:
 
 
 def _texts(*cells: str) -> Iterable[Text]:
-    return (Text(clean(cell)) for cell in cells)
+    return (Text(printable(cell)) for cell in cells)
 
 
 def _notes(planned: PlannedJob) -> Iterable[str]:
     for file in planned.files:
         for line in file.told:
-            yield f"note: {clean(file.source)}: {clean(line)}"
+            yield f"note: {printable(file.source)}: {printable(line)}"
     if planned.ignored:
-        names = ", ".join(clean(name) for name in planned.ignored[:5])
+        names = ", ".join(printable(name) for name in planned.ignored[:5])
         yield f"note: {len(planned.ignored)} files are neither videos nor images by their names: {names}" + (
             ", …" if len(planned.ignored) > 5 else ""
         )

@@ -15,7 +15,7 @@ from cluster.places import place_of
 from cluster.report import Snapshot
 from cluster.status import FileStatus, JobStatus, read_status
 from cluster.storage import open_storage
-from jobs.view import clean, console, duration_text, files_text, frames_text
+from jobs.view import console, duration_text, files_text, frames_text, printable
 from sr_core.errors import SpecError
 
 _DEAD_AFTER_S = 60.0
@@ -70,13 +70,13 @@ def _table(files: tuple[FileStatus, ...]) -> Table:
     for file in files:
         segments = f"{file.num_segments_done}/{file.num_segments}" if file.num_segments else ""
         frames = f"{file.num_frames_done}/{file.num_frames}" if file.num_frames else ""
-        table.add_row(file.state, Text(clean(file.name)), segments, frames, Text(clean(file.reason)))
+        table.add_row(file.state, Text(printable(file.name)), segments, frames, Text(printable(file.reason)))
     return table
 
 
 def _run_lines(snapshot: Snapshot, now_s: float) -> list[str]:
     ago = duration_text(max(0.0, now_s - snapshot.updated_s))
-    run = f"run {clean(snapshot.run_id)} of job {clean(snapshot.job_id)}"
+    run = f"run {printable(snapshot.run_id)} of job {printable(snapshot.job_id)}"
     lines = [f"{run}: {files_text(snapshot)}, {frames_text(snapshot)}"]
     if is_dead(snapshot, now_s):
         return [

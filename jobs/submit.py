@@ -25,7 +25,7 @@ import yaml
 from cluster.storage.address import is_s3
 from jobs.models import find_model
 from jobs.spec import UpscaleSpec
-from jobs.view import clean
+from jobs.view import printable
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 from sr_core.kernels import Kernel
 
@@ -148,7 +148,7 @@ class Follower:
             while (text := await asyncio.wait_for(anext(chunks, None), _SILENCE_S)) is not None:
                 num_seen += len(text)  # from the beginning, on every connection
                 num_new = max(0, num_seen - self._num_shown)
-                self._show(_printable(text[len(text) - num_new :] if num_new < len(text) else text))
+                self._show(_printable_lines(text[len(text) - num_new :] if num_new < len(text) else text))
                 self._num_shown += num_new
         except TimeoutError:
             return
@@ -336,8 +336,8 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)
 
 
-def _printable(text: str) -> str:
-    return "\n".join(clean(line.expandtabs()) for line in text.split("\n"))
+def _printable_lines(text: str) -> str:
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def _root(error: BaseException) -> BaseException:

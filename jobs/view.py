@@ -60,7 +60,7 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        self._show(f"{when} {record.levelname.lower()}: {clean(record.getMessage())}")
+        self._show(f"{when} {record.levelname.lower()}: {printable(record.getMessage())}")
 
 
 class LiveView:
@@ -153,7 +153,7 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole_s:02}"
 
 
-def clean(text: str) -> str:
+def printable(text: str) -> str:
     """Text of any origin without what could steer a terminal or cannot be written to it."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
@@ -193,7 +193,7 @@ def _picture(snapshot: Snapshot) -> Group:
 
 
 def _current_text(snapshot: Snapshot) -> str:
-    names = [clean(name) for name in snapshot.current[:_NUM_CURRENT_SHOWN]]
+    names = [printable(name) for name in snapshot.current[:_NUM_CURRENT_SHOWN]]
     num_more = len(snapshot.current) - len(names)
     return "now: " + ", ".join(names) + (f" and {num_more} more" if num_more else "")
 
@@ -212,15 +212,15 @@ def show_summary(report: JobReport, report_place: str, to: Console) -> None:
     for line in told_lines(report.outcomes):
         to.print(Text(f"note: {line}"))
     if report.ignored:
-        names = ", ".join(clean(name) for name in report.ignored[:5])
+        names = ", ".join(printable(name) for name in report.ignored[:5])
         more = ", ..." if len(report.ignored) > 5 else ""
         to.print(
             Text(f"note: not looked at, as they are neither videos nor images by their names: {names}{more}")
         )
     if report.stopped:
-        to.print(Text(f"stopped: {clean(report.stopped)}", style="bold red"))
+        to.print(Text(f"stopped: {printable(report.stopped)}", style="bold red"))
     to.print(Text(totals_text(report)))
-    to.print(Text(f"report: {clean(report_place)}"), soft_wrap=True)
+    to.print(Text(f"report: {printable(report_place)}"), soft_wrap=True)
 
 
 def totals_text(report: JobReport) -> str:
@@ -240,7 +240,7 @@ def told_lines(outcomes: Iterable[FileOutcome]) -> list[str]:
         for line in dict.fromkeys(outcome.told):
             files.setdefault(line, []).append(outcome.source)
     return [
-        f"{clean(line)} ({clean(names[0]) if len(names) == 1 else f'{len(names)} files'})"
+        f"{printable(line)} ({printable(names[0]) if len(names) == 1 else f'{len(names)} files'})"
         for line, names in files.items()
     ]
 
@@ -256,8 +256,8 @@ def _bad_table(outcomes: Iterable[FileOutcome]) -> Table:
             _frames_text("missing", outcome.missing),
             _frames_text("damaged", outcome.corrupt),
         ]
-        reason = clean("; ".join(reason for reason in reasons if reason))
-        table.add_row(Text(outcome.state, style=style), Text(clean(outcome.source)), Text(reason))
+        reason = printable("; ".join(reason for reason in reasons if reason))
+        table.add_row(Text(outcome.state, style=style), Text(printable(outcome.source)), Text(reason))
     return table
 
 

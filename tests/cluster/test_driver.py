@@ -400,3 +400,16 @@ def test_status_tells_of_images_and_videos_that_failed_before_they_were_begun(wo
         PICTURES[0]: ("done", ""),
         PICTURES[1]: ("failed", "it is no image"),
     }
+
+
+def test_status_tells_of_a_video_that_could_not_be_joined(world: World) -> None:
+    world.names = ("a.mp4",)
+
+    def fail(task: Task) -> None:
+        if isinstance(task, AssembleTask):
+            raise MediaError("its sound is gone")
+
+    world.fail = fail
+    assert states(world) == ["failed"]
+    [file] = read_status(world.output).files
+    assert (file.state, file.reason) == ("failed", "its sound is gone")

@@ -205,7 +205,7 @@ def test_once_a_segment_is_settled_its_other_attempt_does_not_count() -> None:
     assert schedule.is_running(slow)
     schedule.settled(copy)
     assert schedule.is_finished
-    assert not schedule.counts("v", slow)
+    assert not schedule.is_of_use("v", slow)
     assert schedule.ended("v", slow) is None
 
 

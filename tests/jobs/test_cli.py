@@ -244,3 +244,26 @@ def test_module_is_the_long_form_of_the_command(tmp_path: Path) -> None:
 def test_no_flag_is_needed(specs: list[UpscaleSpec]) -> None:
     run("upscale", "in", "out")
     assert specs == [UpscaleSpec(input="in", output="out")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sample", "s3://bucket/x.mp4"), ("conformance", "s3://bucket/x"), ("upscale", "s3://b/job.yaml")],
+)
+def test_what_must_lie_on_this_machine_is_not_sought_in_a_bucket(
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    assert "lies on this machine" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_output_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", "s3://key:secret@bucket/out") == 2
+    told = capsys.readouterr().err
+    assert told.count("credentials do not belong") == 1
+    assert "secret" not in told

@@ -10,10 +10,10 @@ from cluster.report import FileOutcome, FrameRange, JobReport, Snapshot, Snapsho
 from jobs.view import (
     LiveView,
     LogView,
-    clean,
     duration_text,
     files_text,
     frames_text,
+    printable,
     progress_view,
     show_summary,
     told_lines,
@@ -170,4 +170,4 @@ def test_summary_says_why_a_job_stopped() -> None:
 
 def test_names_cannot_steer_the_terminal() -> None:
     assert "\x1b[31m" not in summary(REPORT)
-    assert clean("a\x1b[31m\udcff\n") == "a�[31m��"
+    assert printable("a\x1b[31m\udcff\n") == "a�[31m��"
