@@ -17,14 +17,14 @@ from typing import TypeVar
 from cluster.executor import Sight
 from cluster.images.info import is_image
 from cluster.inputs import InputSet
-from cluster.job import Job
 from cluster.ledger import Ledger
 from cluster.manifest import Manifest, Survey
 from cluster.neighbours import Neighbours
 from cluster.plan import Input, JobPlan, Segment, VideoPlan, fix_settings, output_key
 from cluster.pool import MAX_LOSSES_IN_A_ROW, Done, Failed, PoolEvent, Running, WorkerPool
 from cluster.report import JobReport, Snapshot
-from cluster.retry import Decision, FailureRecord, RetryPolicy
+from cluster.request import Request, sort_out
+from cluster.retry import Decision, FailureRecord
 from cluster.schedule import Schedule
 from cluster.storage import Storage
 from cluster.storage.parallel import in_parallel
@@ -42,7 +42,7 @@ from cluster.tasks import (
     TaskResult,
     inputs_of,
 )
-from sr_core.errors import FrameliftError, OutputError, SpecError, StorageError, WorkerError
+from sr_core.errors import FrameliftError, OutputError, StorageError, WorkerError
 
 T = TypeVar("T")
 
@@ -55,21 +55,6 @@ _STILLS_TASKS_PER_WORKER = 4
 _SCRATCH_AGE_S = 6 * 3600.0  # a large output may be on its way to a store for hours
 _MAX_LOSSES_OVER_A_FILE = MAX_LOSSES_IN_A_ROW - 2  # before the pool gives up the other files too
 _MAX_REOPENED = 5
-
-
-@dataclass(frozen=True)
-class Request:
-    """A job on its inputs, as one run is asked for it.
-
-    Attributes:
-        overwrite: Outputs that were made in another way may be replaced.
-        again: Tasks that were set aside in earlier runs are tried again.
-    """
-
-    job: Job
-    retry: RetryPolicy
-    overwrite: bool = False
-    again: bool = False
 
 
 @dataclass
@@ -531,33 +516,3 @@ class Driver:
         self._ledger.failed(input_, str(error))
         if not is_image(input_.output_name):
             schedule.file_ended(key)
-
-
-def sort_out(
-    request: Request, inputs: InputSet, survey: Survey, plan: JobPlan | None
-) -> tuple[list[Input], dict[Input, str]]:
-    """The inputs that need work, and those that are finished with their output keys.
-
-    Args:
-        plan: That the first driver of the job fixed; None where there was none.
-
-    Raises:
-        SpecError: Outputs stand there that were made in another way, and may not be replaced.
-    """
-    keys = {input_: output_key(plan, input_) if plan else "" for input_ in inputs.inputs}
-    finished = {
-        input_: key
-        for input_, key in keys.items()
-        if key in survey.finished and input_.output_name in survey.outputs
-    }
-    unfinished = [input_ for input_ in keys if input_ not in finished]
-    new = [input_ for input_ in unfinished if keys[input_] not in survey.planned]
-    taken = [input_.output_name for input_ in new if input_.output_name in survey.outputs]
-    if taken and not request.overwrite:
-        raise SpecError(
-            f"{len(taken)} outputs exist already that were not made from these sources with this spec",
-            where=inputs.output_url,
-            got=", ".join(taken[:5]) + (", ..." if len(taken) > 5 else ""),
-            next_step="choose another output folder, or --overwrite to replace them",
-        )
-    return unfinished, finished

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.driver import Request, sort_out
 from cluster.estimate import estimate
 from cluster.inputs import InputSet
 from cluster.machines import WorkerSettings
 from cluster.manifest import Manifest
 from cluster.plan import Input, JobPlan, StillPlan, VideoPlan, fix_settings
 from cluster.report import Estimate
+from cluster.request import Request, sort_out
 from cluster.storage import open_storage
 from cluster.tasks import ProbeTask
 from cluster.worker import Worker

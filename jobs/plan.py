@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.driver import Request
 from cluster.inputs import InputSet, find_inputs
 from cluster.machines import WorkerRequest
 from cluster.plan import Input, StillPlan, VideoPlan
 from cluster.report import Estimate
+from cluster.request import Request
 from jobs.spec import UpscaleSpec
 from jobs.upscale import request_of
 from jobs.view import console, duration_text, printable

@@ -39,6 +39,7 @@ LIGHT = (
     "cluster.plan",
     "cluster.pool",
     "cluster.report",
+    "cluster.request",
     "cluster.retry",
     "cluster.schedule",
     "cluster.status",

@@ -22,7 +22,7 @@ import pytest
 import cluster.assemble
 import cluster.publish
 from cluster.assemble import assemble
-from cluster.driver import Driver, Request
+from cluster.driver import Driver
 from cluster.executor import WorkerEvent, WorkerLost, WorkerReady, event_of
 from cluster.inputs import InputSet
 from cluster.job import Job, ModelRef, SegmentSettings
@@ -33,6 +33,7 @@ from cluster.plan_video import plan_video
 from cluster.pool import WorkerPool
 from cluster.publish import publish
 from cluster.report import JobReport, Snapshot
+from cluster.request import Request
 from cluster.retry import RetryPolicy
 from cluster.stills import upscale_stills
 from cluster.storage import ObjectInfo

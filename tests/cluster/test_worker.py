@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.driver import Driver, Request
+from cluster.driver import Driver
 from cluster.executor import InlineExecutor, Sight
 from cluster.inputs import find_inputs
 from cluster.job import Job, ModelRef, Policies, SegmentSettings, SequenceSettings, VideoSettings
@@ -21,6 +21,7 @@ from cluster.machines import WorkerSettings
 from cluster.manifest import Manifest
 from cluster.pool import WorkerPool
 from cluster.report import JobReport, Snapshot
+from cluster.request import Request
 from cluster.retry import RetryPolicy
 from cluster.storage import LocalStorage
 from cluster.tasks import SegmentReceipt, SegmentTask

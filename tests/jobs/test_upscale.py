@@ -8,11 +8,11 @@ import pytest
 import safetensors.torch
 
 import jobs.upscale
-from cluster.driver import Request
 from cluster.inputs import InputSet
 from cluster.job import Job
 from cluster.machines import WorkerRequest
 from cluster.report import FileOutcome, JobReport, Snapshot
+from cluster.request import Request
 from jobs.models import find_model
 from jobs.sample import SAMPLE
 from jobs.spec import RetriesSpec, UpscaleSpec
