@@ -21,7 +21,7 @@ from cluster.ledger import Ledger
 from cluster.manifest import Manifest, Survey
 from cluster.neighbours import Neighbours
 from cluster.plan import Input, JobPlan, Segment, VideoPlan, fix_settings, output_key
-from cluster.pool import MAX_LOSSES_IN_A_ROW, Done, Failed, PoolEvent, Running, WorkerPool
+from cluster.pool import Done, Failed, PoolEvent, Running, WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.request import Request, sort_out
 from cluster.retry import Decision, FailureRecord
@@ -53,7 +53,6 @@ _FILES_AHEAD_PER_WORKER = 2
 _MAX_STILLS = 16
 _STILLS_TASKS_PER_WORKER = 4
 _SCRATCH_AGE_S = 6 * 3600.0  # a large output may be on its way to a store for hours
-_MAX_LOSSES_OVER_A_FILE = MAX_LOSSES_IN_A_ROW - 2  # before the pool gives up the other files too
 _MAX_REOPENED = 5
 
 
@@ -110,6 +109,7 @@ class Driver:
         self._survey = Survey()
         self._files: dict[str, _File] = {}
         self._failures: dict[str, list[FailureRecord]] = {}
+        self._max_losses_over_a_file = 0
 
     def run(self) -> JobReport:
         """Brings every input to its end, and returns how it went.
@@ -162,6 +162,7 @@ class Driver:
     def _work(self, unfinished: Sequence[Input]) -> None:
         self._ledger.tell("starting", 0, force=True)
         pool = self._make_pool(self._sights(unfinished))
+        self._max_losses_over_a_file = pool.max_losses_in_a_row - 2  # before it gives up the other files too
         try:
             plan = self._fixed_plan(pool)
             self._ledger.from_the_end = self._neighbours.want_the_end()
@@ -209,9 +210,11 @@ class Driver:
         return StillsTask(plan, stills, self._attempt(), self._inputs.output_url)
 
     def _fixed_plan(self, pool: WorkerPool) -> JobPlan:
-        device_class = pool.first_device_class()
         job = self._request.job
         plan = self._manifest.plan(job)
+        if plan is not None:
+            pool.admit_only(plan.fixed.device_class)
+        device_class = pool.first_device_class()
         plan = plan or self._manifest.fix_plan(JobPlan(job, fix_settings(job, device_class)))
         pool.admit_only(plan.fixed.device_class)
         # The job as asked now: its weights may lie elsewhere than when the plan was fixed.
@@ -312,7 +315,8 @@ class Driver:
             return
         if isinstance(event, Done) and not isinstance(event.result, MissingParts):
             schedule.settled(event.task)
-            self._failures.pop(event.task.id, None)
+            if not isinstance(event.result, StillsDone) or not event.result.failed:
+                self._failures.pop(event.task.id, None)
         if not schedule.is_running(event.task):
             self._ledger.tally.end_task(event.task.id)
         match event:
@@ -455,7 +459,8 @@ class Driver:
         if file is None and isinstance(task, SegmentTask | AssembleTask):
             return  # the file failed while this was tried
         if isinstance(task, StillsTask):
-            self._manifest.end_stills(task.plan, task.attempt)
+            # What it wrote down of images stays to the end: some may stand there without a receipt.
+            self._survey.stills.append(self._manifest.stills_key(task.plan, task.attempt))
         is_loss = isinstance(error, WorkerError) and not error.preempted
         if isinstance(task, StillsTask) and len(task.stills) > 1 and is_loss:
             self._part_stills(task, schedule)
@@ -500,7 +505,7 @@ class Driver:
         if is_left_to_another and decision is Decision.QUARANTINE:
             decision = Decision.RETRY
         file = self._files.get(task.output_key)
-        if file is not None and file.num_losses >= _MAX_LOSSES_OVER_A_FILE:
+        if file is not None and file.num_losses >= self._max_losses_over_a_file:
             decision = Decision.FAIL_INPUT
         _log.warning("task %s failed on %s, %s: %s", task.id, worker, decision.value, error)
         if failure.is_against_the_task:

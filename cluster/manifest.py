@@ -146,10 +146,13 @@ class Manifest:
         """What there is now of the state, and under `output_names`."""
         outputs = self._storage.find(output_names)
         survey = Survey(outputs, list_receipts=lambda: self._listed("receipts"))
-        for info in self._listed("outputs", "segments", "plans", "failures"):
+        # Whoever publishes meanwhile writes the receipt before the plan goes: so plans are listed first.
+        for info in self._listed("plans"):
             survey.note(info)
         for begun in in_parallel(self.begun_of, survey.stills):
             survey.planned.update(begun)
+        for info in self._listed("outputs", "segments", "failures"):
+            survey.note(info)
         return survey
 
     def listed(self) -> Iterator[ObjectInfo]:
@@ -185,7 +188,11 @@ class Manifest:
 
     def end_stills(self, plan: JobPlan, attempt: str) -> None:
         """Removes what an attempt wrote down of the images that it began."""
-        self._storage.delete(f"{_ROOT}/plans/{plan.job.id}/stills/{attempt}.json")
+        self._storage.delete(self.stills_key(plan, attempt))
+
+    def stills_key(self, plan: JobPlan, attempt: str) -> str:
+        """Where an attempt writes down which images it began."""
+        return f"{_ROOT}/plans/{plan.job.id}/stills/{attempt}.json"
 
     def forget_begun_stills(self, survey: Survey) -> None:
         """Removes what is written down of images that were begun by workers that are gone."""

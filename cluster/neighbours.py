@@ -51,9 +51,10 @@ class Neighbours:
         return 2 * sum(each.from_the_end for each in others) < len(others)
 
     def without_theirs(self, keys: Iterable[str]) -> list[str]:
-        """Those of some objects, each named by an attempt, that no living driver of any job made."""
+        """Those of some objects, each named by an attempt, that no other living driver of any job made."""
         now_s = time.time()
-        living = tuple(s.run_id for s in self._manifest.snapshots() if is_alive(s, now_s, _SILENCE_S))
+        others = [s for s in self._manifest.snapshots() if s.run_id != self._run_id]
+        living = tuple(s.run_id for s in others if is_alive(s, now_s, _SILENCE_S))
         return [key for key in keys if not PurePosixPath(key).name.startswith(living)]
 
     def _live(self) -> list[str]:

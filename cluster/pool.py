@@ -25,14 +25,16 @@ from cluster.executor import (
 )
 from cluster.machines import Machine, WorkerSettings
 from cluster.plan import DeviceClass
-from cluster.tasks import AssembleTask, Progress, Task, TaskResult, inputs_of
+from cluster.tasks import AssembleTask, Progress, SegmentTask, Task, TaskResult, inputs_of
 from sr_core.errors import FrameliftError, WorkerError
 
 _log = logging.getLogger(__name__)
 
 # Workers that die one after the other without ending a single task in between: then the machine or the
 # installation is at fault, and starting more of them would go on for ever.
-MAX_LOSSES_IN_A_ROW = 10
+# Losses that come all at once, as of a machine with many workers, are not yet that.
+_FEWEST_LOSSES_IN_A_ROW = 10
+_LOSSES_PER_WORKER = 2
 _MAX_ERRORS_IN_A_ROW = 3  # of its machine that one worker tells: then that machine would eat the queue
 _BAD_MACHINE_PAUSE_S = 300.0  # before the next worker is tried where the only free machine may be a bad one
 _REFUSAL_GRACE_S = 20.0  # after a first worker was refused, for another to be there that is of use
@@ -113,6 +115,11 @@ class WorkerPool:
     def num_wanted(self) -> int:
         """Workers that there are to be where there is work for all of them."""
         return self._settings.num_workers
+
+    @property
+    def max_losses_in_a_row(self) -> int:
+        """How many workers may be lost one after the other, with nothing ended well in between."""
+        return max(_FEWEST_LOSSES_IN_A_ROW, _LOSSES_PER_WORKER * self._settings.num_workers)
 
     @property
     def num_workers(self) -> int:
@@ -258,8 +265,7 @@ class WorkerPool:
         return Failed(busy.task, worker, error)
 
     def _patience_s(self, task: Task) -> float:
-        num_bytes = sum(input_.source.size_bytes for input_ in inputs_of(task))
-        patience_s = self._settings.silence_s + num_bytes / _SLOWEST_DISK_BYTES_PER_S
+        patience_s = self._settings.silence_s + _num_silent_bytes(task) / _SLOWEST_DISK_BYTES_PER_S
         if isinstance(task, AssembleTask):
             patience_s += task.video.treatment.num_output_pixels / _SLOWEST_JOIN_PX_PER_S
         return patience_s
@@ -320,6 +326,7 @@ class WorkerPool:
         Where others work, that its machine is of no use says nothing against the job.
         """
         self._pauses_end_s.append(self._clock() + _BAD_MACHINE_PAUSE_S)
+        self._last_loss = str(error)
         if self._admitted is not None and not self.num_workers:
             self._count_loss(error)
 
@@ -378,7 +385,7 @@ class WorkerPool:
     def _count_loss(self, error: FrameliftError) -> None:
         self._num_losses_in_a_row += 1
         self._last_loss = str(error)
-        if self._num_losses_in_a_row > MAX_LOSSES_IN_A_ROW:
+        if self._num_losses_in_a_row > self.max_losses_in_a_row:
             raise WorkerError(
                 f"{self._num_losses_in_a_row} workers were lost one after the other",
                 got=str(error),
@@ -415,3 +422,11 @@ class WorkerPool:
         if is_draining:
             self._end(worker)
         return task
+
+
+def _num_silent_bytes(task: Task) -> float:
+    """How much of its sources a task may have to read before it can tell anything."""
+    num_bytes = sum(input_.source.size_bytes for input_ in inputs_of(task))
+    if not isinstance(task, SegmentTask) or task.treatment.video.timestamp_problem:
+        return num_bytes
+    return num_bytes * task.segment.num_frames / max(1, task.treatment.video.num_frames)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from cluster.manifest import Manifest
-from cluster.tasks import AssembleTask, SegmentTask, Task
-from sr_core.errors import FrameliftError, MediaError, StorageError, WorkerError
-from tests.cluster.simulation import Lost, World, world
+from cluster.storage import ObjectInfo
+from cluster.tasks import AssembleTask, SegmentTask, Still, Task
+from sr_core.errors import DiskError, FrameliftError, MediaError, OutputError, StorageError, WorkerError
+from tests.cluster import simulation
+from tests.cluster.simulation import DEVICE, Lost, SimulatedWorker, World, world
 
 __all__ = ["world"]
 
@@ -280,3 +284,68 @@ def test_a_folder_that_moved_is_read_where_it_is_now(world: World) -> None:
     assert world.run(again=True).exit_code == 0
     assert stores == {"memory:elsewhere"}
     assert sum(world.computed.values()) == 4
+
+
+def test_an_image_that_shows_a_defect_of_ours_is_given_up_after_two_tries(world: World) -> None:
+    world.names = ("a.mp4", "b.png", "c.png")
+    tries: list[str] = []
+
+    def fail_image(still: Still) -> None:
+        if still.input.source.key == "c.png":
+            tries.append("c.png")
+            assert len(tries) < 10, "it is tried for ever"
+            raise OutputError("Framelift failed")
+
+    world.fail_image = fail_image
+    assert [outcome.state for outcome in world.run().outcomes] == ["done", "done", "failed"]
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize("num_workers", [8, 12])
+def test_workers_that_are_all_lost_at_once_cost_no_file(world: World, num_workers: int) -> None:
+    world.names, world.num_frames_of = ("a.mp4",), lambda name: 25 * 100
+    world.seconds_of = lambda worker, task: 10.0
+    lost: list[str] = []
+
+    def fail(task: Task) -> None:
+        if isinstance(task, SegmentTask) and len(lost) < num_workers:
+            lost.append(task.id)
+            raise Lost
+
+    world.fail = fail
+    assert world.run(num_workers=num_workers).exit_code == 0
+    assert len(set(lost)) == num_workers
+
+
+def test_a_rerun_waits_for_workers_of_the_class_that_was_planned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = itertools.count(1)
+
+    def fail(task: Task) -> None:
+        if isinstance(task, SegmentTask) and next(tries) == 3:
+            raise StorageError("denied")
+
+    world.fail = fail
+    assert world.run().exit_code == 4
+    world.fail = lambda task: None
+    classes = itertools.chain([replace(DEVICE, name="another")], itertools.repeat(DEVICE))
+    monkeypatch.setattr(
+        simulation, "SimulatedWorker", lambda of: SimulatedWorker(of, device_class=next(classes))
+    )
+    assert world.run(num_workers=4).exit_code == 0
+
+
+def test_an_image_without_a_receipt_is_known_as_ours_by_the_next_run(world: World) -> None:
+    world.names, put, is_full = ("a.png", "b.png"), world.output.put, [True]
+
+    def put_if_there_is_room(key: str, content: bytes) -> ObjectInfo:
+        if is_full[0] and key.startswith(".framelift/outputs/"):
+            raise DiskError("no space left on device", where=key)
+        return put(key, content)
+
+    world.output.put = put_if_there_is_room  # type: ignore[method-assign]
+    assert world.run().exit_code == 4
+    is_full[0] = False
+    assert world.run().exit_code == 0
+    assert [info.key for info in world.output.list(".framelift/plans/") if "/stills/" in info.key] == []

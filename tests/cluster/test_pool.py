@@ -498,7 +498,7 @@ SMALL, LARGE, GPUS = Machine(2, 0), Machine(16, 0), Machine(8, 4)
         (WorkerRequest(), [LARGE, GPUS], (4, 2.0, 1.0)),
         (WorkerRequest(gpus=0.2), [GPUS], (20, 0.4, 0.2)),
         (WorkerRequest(device="cpu"), [GPUS], (2, 4.0, 0.0)),
-        (WorkerRequest(device="cuda", start_seconds=60), [], (1, 1.0, 1.0)),
+        (WorkerRequest(device="cuda", count=1, start_seconds=60), [], (1, 1.0, 1.0)),
         (WorkerRequest(count=100, start_seconds=60), [LARGE], (100, 4.0, 0.0)),
         (WorkerRequest(count=100, device="cuda", start_seconds=60), [LARGE, GPUS], (100, 2.0, 1.0)),
     ],
@@ -528,7 +528,7 @@ def test_machines_that_have_it_only_together_are_refused() -> None:
 
 
 def test_nothing_is_refused_where_machines_may_still_come() -> None:
-    settings = WorkerRequest(device="cuda", cpus=64, start_seconds=900).settle_on([SMALL])
+    settings = WorkerRequest(device="cuda", cpus=64, start_seconds=900, count=4).settle_on([SMALL])
     assert (settings.num_cpus, settings.num_gpus, settings.start_timeout_s) == (64, 1, 900)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from cluster.report import JobReport
+from cluster.storage import ObjectInfo
 from cluster.tasks import SegmentTask, Task
 from tests.cluster.simulation import Clock, FragileStorage, Killed, World, world
 
@@ -164,3 +165,31 @@ def test_where_one_of_two_drivers_dies_the_other_ends_the_job(world: World, dies
     [report] = run_together(both, seed, dies=dies).values()
     assert report.exit_code == 0
     assert both["first"].outputs() == alone.outputs()
+
+
+def test_a_film_that_is_published_while_another_driver_looks_around_is_no_strangers(world: World) -> None:
+    store = world.output
+    other = World(names=world.names, output=store, clock=Clock())
+    is_publishing, may_publish = threading.Event(), threading.Event()
+    put, list_ = store.put, store.list
+    finished = threading.Thread(target=lambda: other.run(num_workers=1))
+
+    def put_when_told(key: str, content: bytes) -> ObjectInfo:
+        if key.startswith(".framelift/outputs/") and not is_publishing.is_set():
+            is_publishing.set()
+            assert may_publish.wait(_TOO_LONG_S)
+        return put(key, content)
+
+    def list_after_the_other(prefix: str = "") -> Iterator[ObjectInfo]:
+        """Lets the other driver end between the first listing and the next."""
+        found = list(list_(prefix))
+        if is_publishing.is_set() and threading.current_thread() is not finished and not may_publish.is_set():
+            may_publish.set()
+            finished.join(_TOO_LONG_S)
+        return iter(found)
+
+    store.put, store.list = put_when_told, list_after_the_other  # type: ignore[method-assign]
+    finished.start()
+    assert is_publishing.wait(_TOO_LONG_S)
+    assert world.run(num_workers=1).exit_code == 0
+    assert all(world.outputs().values())
