@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.executor import (
-    Sight,
     TaskDone,
     TaskFailed,
     WorkerDraining,
@@ -26,11 +28,13 @@ from cluster.executor import (
     WorkerReady,
     WorkerRefused,
     event_of,
-    refusal,
 )
 from cluster.machines import Machine, WorkerRequest, WorkerSettings, describe
 from cluster.plan import DeviceClass
 from cluster.pool import WorkerPool
+from cluster.sight import Sight, refusal
+from cluster.storage import open_storage
+from cluster.storage.base import SCRATCH_AGE_S
 from cluster.tasks import Progress, Task, TaskResult
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 
@@ -198,10 +202,11 @@ def _answers(node: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A worker is there, on this node."""
+    """A worker is there, on this node, as this process."""
 
     device_class: DeviceClass
     node_id: str
+    pid: int
 
 
 class _WorkerActor:
@@ -220,22 +225,41 @@ class _WorkerActor:
         """Makes the worker, unless it would not see what it must: then that comes back.
 
         Args:
+            sights: What it must see, the first of which lies in the output's store.
             driver_pid: Of a driver on this machine with which its workers end; None where Ray outlives it.
         """
         if driver_pid is not None:
             threading.Thread(target=_end_with, args=(driver_pid,), name="driver", daemon=True).start()
-        error = refusal(sights)
+        error = refusal(sights) or _sweep(sights[:1])
         if error is not None:
             return error
         from cluster.worker import Worker  # loads torch
 
         self._worker = Worker(device, num_threads)
         node_id = ray.get_runtime_context().get_node_id()
-        return Arrival(self._worker.device_class, node_id)
+        return Arrival(self._worker.device_class, node_id, os.getpid())
 
     def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]:
         assert self._worker is not None, "tasks are for workers that are there"
         yield from self._worker.run(task)
+
+
+def _sweep(sights: Sequence[Sight]) -> FrameliftError | None:
+    """Removes what earlier workers left on this machine on the way to these stores; an error if it cannot."""
+    try:
+        for sight in sights:
+            open_storage(sight.store_url).sweep_scratch(SCRATCH_AGE_S)
+    except FrameliftError as error:
+        return error
+    return None
+
+
+def _end_process(pid: int) -> None:
+    """Ends the process of a worker on this machine, if it is still there."""
+    command = Path(f"/proc/{pid}/cmdline")
+    with contextlib.suppress(OSError):
+        if _WorkerActor.__name__.encode() in command.read_bytes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _end_with(pid: int) -> None:
@@ -287,7 +311,7 @@ class RayExecutor:
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, str] = {}  # refs and streams that Ray will complete, with their workers
         self._awaited: dict[str, Any] = {}  # the same the other way round: each worker has at most one
-        self._node_of: dict[str, str] = {}
+        self._arrivals: dict[str, Arrival] = {}
         self._told_draining: set[str] = set()
         self._polled_s = time.monotonic()
 
@@ -306,11 +330,13 @@ class RayExecutor:
 
     def kill(self, worker: str) -> None:
         """See `Executor.kill`."""
+        is_busy, arrival = worker in self._awaited, self._arrivals.pop(worker, None)
         self._heard(worker)
-        self._node_of.pop(worker, None)
         self._told_draining.discard(worker)
         with contextlib.suppress(RayError):  # it is gone already
             ray.kill(self._actors.pop(worker))
+        if is_busy and arrival is not None:
+            self._end_from_outside(arrival)
 
     def wait(self, timeout_s: float) -> list[WorkerEvent]:
         """See `Executor.wait`."""
@@ -333,6 +359,15 @@ class RayExecutor:
             self.kill(worker)
         if self._ends_ray:
             ray.shutdown()
+
+    def _end_from_outside(self, arrival: Arrival) -> None:
+        """Ends a process that may be stopped or stuck, and would hold its part of the machine for ever.
+
+        Ray asks the process itself.
+        """
+        there = NodeAffinitySchedulingStrategy(arrival.node_id, soft=False)
+        end = ray.remote(num_cpus=0, max_retries=0)(_end_process)
+        end.options(scheduling_strategy=there).remote(arrival.pid)
 
     def _await(self, worker: str, ref: Any) -> None:
         self._waiting[ref] = worker
@@ -364,10 +399,11 @@ class RayExecutor:
             return []
         self._polled_s = now_s
         leaving = self._nodes.draining()
-        found = [worker for worker, node in self._node_of.items() if node in leaving] if leaving else []
+        arrivals = self._arrivals.items() if leaving else ()
+        found = [worker for worker, arrival in arrivals if arrival.node_id in leaving]
         new = [worker for worker in found if worker not in self._told_draining]
         self._told_draining.update(new)
-        return [WorkerDraining(worker, leaving[self._node_of[worker]]) for worker in new]
+        return [WorkerDraining(worker, leaving[self._arrivals[worker].node_id]) for worker in new]
 
     def _event(self, ready: Any) -> WorkerEvent:
         worker = self._waiting[ready]
@@ -383,7 +419,7 @@ class RayExecutor:
         if isinstance(told, FrameliftError):
             self.kill(worker)
             return WorkerRefused(worker, told)
-        self._node_of[worker] = told.node_id
+        self._arrivals[worker] = told
         return WorkerReady(worker, told.device_class)
 
     def _stream_event(self, worker: str, stream: ray.ObjectRefGenerator) -> WorkerEvent:
@@ -393,17 +429,16 @@ class RayExecutor:
         return event
 
     def _lost(self, worker: str, error: RayError) -> WorkerLost:
-        node_id = self._node_of.get(worker)
-        preempted = (isinstance(error, RayActorError) and error.preempted) or self._is_leaving(node_id)
+        arrival = self._arrivals.pop(worker, None)
+        is_leaving = arrival is not None and self._is_leaving(arrival.node_id)
+        preempted = (isinstance(error, RayActorError) and error.preempted) or is_leaving
         self.kill(worker)
         what = "its node was taken away" if preempted else "the worker's process died"
         return WorkerLost(
             worker, WorkerError(what, preempted=preempted, where=worker, got=_first_line(error))
         )
 
-    def _is_leaving(self, node_id: str | None) -> bool:
-        if node_id is None:
-            return False
+    def _is_leaving(self, node_id: str) -> bool:
         return not self._nodes.is_alive(node_id) or node_id in self._nodes.draining()
 
 

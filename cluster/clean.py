@@ -6,9 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
+from cluster import layout
+from cluster.layout import (
+    BegunStills,
+    BegunVideo,
+    Failure,
+    FinishedOutput,
+    Heartbeat,
+    Part,
+    Receipt,
+    run_of,
+)
 from cluster.manifest import Manifest, is_alive
+from cluster.plan import name_key
 from cluster.report import Snapshot
 from cluster.storage import ObjectInfo, Storage
 from cluster.storage.parallel import in_parallel
@@ -68,7 +79,7 @@ class _Output:
     @property
     def run_ids(self) -> set[str]:
         """Of the runs whose attempts there are."""
-        return {_run_of(info.key) for info in (*self.all_parts, *self.failures)}
+        return {run_of(info.key) for info in (*self.all_parts, *self.failures)}
 
 
 @dataclass
@@ -79,31 +90,36 @@ class _State:
         outputs: By output key.
         finished: Output keys that have a receipt.
         markers: Of images that a worker was at.
-        heartbeats: Of runs.
+        heartbeats: By run.
     """
 
     outputs: dict[str, _Output] = field(default_factory=lambda: defaultdict(_Output))
     finished: set[str] = field(default_factory=set)
     markers: list[ObjectInfo] = field(default_factory=list)
-    heartbeats: list[ObjectInfo] = field(default_factory=list)
+    heartbeats: dict[str, ObjectInfo] = field(default_factory=dict)
+
+    def is_own(self, key: str) -> bool:
+        """Whether a key is of the state, or the name of an output that some run began."""
+        begun = {output_key.partition("-")[0] for output_key in (*self.outputs, *self.finished)}
+        return key.startswith(f"{layout.ROOT}/") or name_key(key) in begun
 
     def note(self, info: ObjectInfo) -> None:
         """Takes in one object."""
-        match info.key.split("/")[1:]:
-            case ["outputs", name]:
-                self.finished.add(_stem(name))
-            case ["plans", _, "videos", name]:
-                self.outputs[_stem(name)].plans.append(info)
-            case ["plans", _, "stills", _]:
+        match layout.parse(info.key):
+            case FinishedOutput(output_key):
+                self.finished.add(output_key)
+            case BegunVideo(output_key):
+                self.outputs[output_key].plans.append(info)
+            case BegunStills():
                 self.markers.append(info)
-            case ["receipts", name]:
-                self.outputs[_output_of(_stem(name))].receipts[_stem(name)] = info
-            case ["segments", segment_key, _]:
-                self.outputs[_output_of(segment_key)].parts[segment_key].append(info)
-            case ["failures", task_id, _]:
-                self.outputs[_output_of(task_id)].failures.append(info)
-            case ["runs", _]:
-                self.heartbeats.append(info)
+            case Receipt() as receipt:
+                self.outputs[receipt.output_key].receipts[receipt.segment_key] = info
+            case Part() as part:
+                self.outputs[part.output_key].parts[part.segment_key].append(info)
+            case Failure() as failure:
+                self.outputs[failure.output_key].failures.append(info)
+            case Heartbeat(run_id):
+                self.heartbeats[run_id] = info
             case _:
                 pass
 
@@ -185,8 +201,7 @@ def clean(storage: Storage, older_than_s: float, now_s: float, *, is_dry_run: bo
         state.note(info)
     if not (state.outputs or state.finished or state.markers or state.heartbeats):
         return None
-    run_ids = [_stem(PurePosixPath(info.key).name) for info in state.heartbeats]
-    snapshots = in_parallel(manifest.snapshot, run_ids)
+    snapshots = in_parallel(manifest.snapshot, state.heartbeats)
     runs = _Runs((each for each in snapshots if each), older_than_s, now_s)
     found = _leftovers(state, runs, manifest, storage)
     if not is_dry_run:
@@ -199,7 +214,7 @@ def clean(storage: Storage, older_than_s: float, now_s: float, *, is_dry_run: bo
         num_failures=len(found.failures),
         num_markers=len(found.markers),
         num_heartbeats=len(found.heartbeats),
-        num_uploads=0 if is_dry_run else storage.sweep_uploads(runs.upload_age_s),
+        num_uploads=0 if is_dry_run else storage.sweep_uploads(runs.upload_age_s, state.is_own),
         num_scratch_files=0 if is_dry_run else storage.sweep_scratch(runs.upload_age_s),
         num_bytes=sum(info.size_bytes for info in found.in_order()),
     )
@@ -213,12 +228,11 @@ def _leftovers(state: _State, runs: _Runs, manifest: Manifest, storage: Storage)
             _add_worthless(found, output, runs, manifest)
         elif all(map(runs.is_over, output.run_ids)):
             found.add_all_of(output)
-    over = [info for info in state.markers if runs.is_over(_run_of(info.key))]
+    over = [info for info in state.markers if runs.is_over(run_of(info.key))]
     for info, begun in zip(over, in_parallel(manifest.begun_of, [info.key for info in over]), strict=True):
         if state.finished.issuperset(begun):  # else what stands under their names would be somebody else's
             found.markers.append(info)
-    for info in state.heartbeats:
-        run_id = _stem(PurePosixPath(info.key).name)
+    for run_id, info in state.heartbeats.items():
         if run_id != runs.last and runs.is_over(run_id):
             found.heartbeats.append(info)
     return found
@@ -234,18 +248,18 @@ def _published(output_keys: Iterable[str], manifest: Manifest, storage: Storage)
 def _add_worthless(found: _Leftovers, output: _Output, runs: _Runs, manifest: Manifest) -> None:
     """Adds what an output that is not finished cannot be made of, though it lies there."""
     parts = {info.key: info for info in output.all_parts}
-    loose = [info for info in output.all_parts if runs.is_over(_run_of(info.key))]
-    suspects = {PurePosixPath(info.key).parent.name for info in loose} | (
-        output.receipts.keys() - output.parts.keys()
-    )
+    suspects = output.receipts.keys() - output.parts.keys()
+    for segment_key, of_segment in output.parts.items():
+        if any(runs.is_over(run_of(info.key)) for info in of_segment):
+            suspects.add(segment_key)
     for segment_key, receipt in _receipts(sorted(suspects), manifest):
         meant = manifest.part_key(segment_key, receipt.part_name) if receipt else ""
         found.parts += [
             info
             for info in output.parts.get(segment_key, ())
-            if info.key != meant and runs.is_over(_run_of(info.key))
+            if info.key != meant and runs.is_over(run_of(info.key))
         ]
-        is_gone = receipt is not None and meant not in parts and runs.is_over(_run_of(meant))
+        is_gone = receipt is not None and meant not in parts and runs.is_over(run_of(meant))
         # It is looked at once more, as it may have been committed while the listing was read.
         if is_gone and segment_key in output.receipts and manifest.committed(segment_key) is None:
             found.receipts.append(output.receipts[segment_key])
@@ -255,22 +269,9 @@ def _receipts(segment_keys: Sequence[str], manifest: Manifest) -> Iterator[tuple
     return zip(segment_keys, in_parallel(manifest.receipt, segment_keys), strict=True)
 
 
-def _run_of(attempt_key: str) -> str:
-    """The run of an attempt whose part, failure or marker lies under a key."""
-    return _stem(PurePosixPath(attempt_key).name).rpartition("-")[0]
-
-
 def _begun_s(run_id: str) -> float | None:
     """When a run began, as its name says, in seconds since 1970; None where it is no name of a run."""
     try:
         return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
-
-
-def _output_of(task_id: str) -> str:
-    return task_id.rpartition("-")[0]
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]

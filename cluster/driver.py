@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TypeVar
 
-from cluster.executor import Sight
 from cluster.images.info import is_image
 from cluster.inputs import InputSet
 from cluster.ledger import Ledger
@@ -26,7 +25,9 @@ from cluster.report import JobReport, Snapshot
 from cluster.request import Request, sort_out
 from cluster.retry import Decision, FailureRecord
 from cluster.schedule import Schedule
+from cluster.sight import Sight
 from cluster.storage import Storage
+from cluster.storage.base import SCRATCH_AGE_S
 from cluster.storage.parallel import in_parallel
 from cluster.tasks import (
     AssembleTask,
@@ -52,7 +53,6 @@ _WAIT_S = 1.0
 _FILES_AHEAD_PER_WORKER = 2
 _MAX_STILLS = 16
 _STILLS_TASKS_PER_WORKER = 4
-_SCRATCH_AGE_S = 6 * 3600.0  # a large output may be on its way to a store for hours
 _MAX_REOPENED = 5
 
 
@@ -139,11 +139,11 @@ class Driver:
     def _forget_begun_stills(self) -> None:
         """Removes what is written down of images that workers began who are gone."""
         stills = self._neighbours.without_theirs(self._survey.stills) if self._survey.stills else []
-        self._manifest.forget_begun_stills(replace(self._survey, stills=stills))
+        self._manifest.forget_begun_stills(stills)
 
     def _sort_out(self) -> Sequence[Input]:
         """The inputs that need work; the others are noted as skipped."""
-        self._storage.sweep_scratch(_SCRATCH_AGE_S)
+        self._storage.sweep_scratch(SCRATCH_AGE_S)
         self._survey = self._manifest.survey(i.output_name for i in self._inputs.inputs)
         plan = self._manifest.plan(self._request.job)
         unfinished, finished = sort_out(self._request, self._inputs, self._survey, plan)

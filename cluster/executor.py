@@ -1,56 +1,16 @@
-"""How workers are started and called: what the pool asks of Ray, and the same in this process.
+"""How workers are started and called: what the pool asks of Ray.
 
 An executor knows nothing of jobs. It starts workers, gives them tasks and tells what happened, as events.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Protocol
 
 from cluster.plan import DeviceClass
-from cluster.storage import open_storage
-from cluster.storage.address import join_url
 from cluster.tasks import Progress, Task, TaskResult
-from sr_core.errors import FrameliftError, SpecError, WorkerError
-
-
-@dataclass(frozen=True)
-class Sight:
-    """An object that every worker must see to be of use.
-
-    Attributes:
-        version: That it must have; None takes any.
-    """
-
-    store_url: str
-    key: str
-    version: str | None = None
-
-    def look(self) -> None:
-        """Looks from this process.
-
-        Raises:
-            SpecError: The object is not seen, or something else is seen in its place.
-            StorageError: The store refuses or fails.
-        """
-        found = open_storage(self.store_url).head(self.key)
-        if found is None:
-            self._refuse("this is not seen by a worker", "nothing")
-        elif self.version not in (None, found.version):
-            self._refuse("a worker sees something else here", f"version {found.version}")
-
-    def _refuse(self, what: str, got: str) -> None:
-        raise SpecError(
-            what,
-            where=f"{join_url(self.store_url, self.key)} on {socket.gethostname()}",
-            got=got,
-            expected=f"version {self.version}" if self.version else "what the driver sees there",
-            next_step="use a shared folder that all nodes have under the same path, or s3://",
-        )
+from sr_core.errors import FrameliftError, WorkerError
 
 
 @dataclass(frozen=True)
@@ -136,77 +96,6 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends every worker."""
-
-
-class _InlineWorker(Protocol):
-    """What `cluster.worker.Worker` is to an executor."""
-
-    device_class: DeviceClass
-
-    def run(self, task: Task) -> Iterator[Progress | TaskResult | FrameliftError]: ...
-
-    def close(self) -> None: ...
-
-
-class InlineExecutor:
-    """Runs workers in this process, one step of one task at a time: for dry runs and tests."""
-
-    def __init__(self, make_worker: Callable[[], _InlineWorker]) -> None:
-        self._make_worker = make_worker
-        self._names = count()
-        self._workers: dict[str, _InlineWorker] = {}
-        self._running: dict[str, Iterator[Progress | TaskResult | FrameliftError]] = {}
-        self._events: list[WorkerEvent] = []
-
-    def start_worker(self) -> str:
-        """See `Executor.start_worker`."""
-        name = f"inline-{next(self._names)}"
-        self._workers[name] = self._make_worker()
-        self._events.append(WorkerReady(name, self._workers[name].device_class))
-        return name
-
-    def submit(self, worker: str, task: Task) -> None:
-        """See `Executor.submit`."""
-        self._running[worker] = self._workers[worker].run(task)
-
-    def kill(self, worker: str) -> None:
-        """See `Executor.kill`."""
-        self._running.pop(worker, None)
-        del self._workers[worker]
-
-    def wait(self, timeout_s: float) -> list[WorkerEvent]:
-        """See `Executor.wait`."""
-        events, self._events = self._events, []
-        if not events and self._running:
-            worker = next(iter(self._running))
-            events = [event_of(worker, next(self._running[worker]))]
-            if not isinstance(events[0], TaskProgress):
-                self._running.pop(worker)
-        return events
-
-    def describe_machines(self) -> str:
-        """See `Executor.describe_machines`."""
-        return "this process"
-
-    def close(self) -> None:
-        """See `Executor.close`."""
-        self._running.clear()
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
-
-
-def refusal(sights: Iterable[Sight]) -> FrameliftError | None:
-    """Why this process is of no use where all `sights` must be seen; None where it sees them."""
-    for sight in sights:
-        try:
-            sight.look()
-        except SpecError as error:
-            return error
-        except FrameliftError as error:  # of a store, which does not know on which machine that is
-            error.where = f"{error.where or join_url(sight.store_url, sight.key)} on {socket.gethostname()}"
-            return error
-    return None
 
 
 def event_of(worker: str, told: Progress | TaskResult | FrameliftError) -> WorkerEvent:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cluster import layout
 from cluster.images.info import IMAGE_SUFFIXES, image_output_name
 from cluster.job import ImageSettings, SequenceSettings, VideoSettings
 from cluster.places import Place, place_of
@@ -17,7 +18,6 @@ from cluster.video.containers import VIDEO_SUFFIXES, Container, container_of, ou
 from cluster.video.encoders import CodecName
 from sr_core.errors import SpecError
 
-STATE_FOLDER = ".framelift"
 _MAX_LISTED = 20
 ANIMATION_SUFFIXES = (".gif",)
 _OF_SEQUENCES: Container = "mkv"  # which holds what loses nothing
@@ -159,7 +159,7 @@ def _one_file(source: Place, output: Place, names: _Names) -> InputSet:
         folder, name = output, names.output_name(source.name)
     inputs = (Input(_reference(store, info), name),)
     _refuse_overwritten_sources(inputs, source.parent, folder)
-    return InputSet(folder.url, f"{STATE_FOLDER}/report.json", inputs, ())
+    return InputSet(folder.url, layout.REPORT, inputs, ())
 
 
 def _folder(source: Place, output: Place, names: _Names) -> InputSet:

@@ -1,18 +1,7 @@
-"""The state of jobs, as objects under `.framelift/` of the output's store.
-
-    plans/<job>/plan.json                    the job and what was fixed for it      (JobPlan)
-    plans/<job>/videos/<output key>.json     a video that was begun, and its segments (VideoPlan)
-    plans/<job>/stills/<attempt>.json        images that a worker is at             (their output keys)
-    segments/<segment key>/<attempt>.<ext>   parts, one name for every attempt
-    receipts/<segment key>.json              which attempt counts                   (SegmentReceipt)
-    failures/<task id>/<attempt>.json        why an attempt failed                  (FailureRecord)
-    outputs/<output key>.json                the output is published and verified   (OutputReceipt)
-    runs/<run>.json                          heartbeat                              (Snapshot)
-    weights/<SHA-256>.<ext>                  weights that every worker of a cluster must see
+"""The state of jobs, as objects in the output's store, under the keys of `cluster.layout`.
 
 Every object is written whole and never changed in place. Two drivers that write one name write equal content,
-or content of which either serves, so the last writer wins without harm. Keys are prefix-structured:
-segment keys begin with their output's key, and output keys with a hash of the output's name.
+or content of which either serves, so the last writer wins without harm.
 """
 
 from __future__ import annotations
@@ -22,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from cluster import layout
 from cluster.job import Job
+from cluster.layout import BegunStills, BegunVideo, Failure, FinishedOutput, Heartbeat, Part, Receipt
 from cluster.plan import JobPlan, VideoPlan, name_key
 from cluster.report import Snapshot
 from cluster.retry import FailureRecord
@@ -38,7 +28,6 @@ from sr_core.errors import StorageError
 
 T = TypeVar("T")
 
-_ROOT = ".framelift"
 _PLAN = TypeAdapter(JobPlan)
 _VIDEO = TypeAdapter(VideoPlan)
 _SEGMENT = TypeAdapter(SegmentReceipt)
@@ -84,8 +73,9 @@ class Survey:
         """Segment keys that have a receipt, by output key; listed when they are first asked for."""
         found: dict[str, set[str]] = defaultdict(set)
         for info in self.list_receipts():
-            segment_key = _stem(PurePosixPath(info.key).name)
-            found[_output_key(segment_key)].add(segment_key)
+            match layout.parse(info.key):
+                case Receipt() as receipt:
+                    found[receipt.output_key].add(receipt.segment_key)
         return found
 
     def committed(self, output_key: str) -> set[str]:
@@ -94,17 +84,17 @@ class Survey:
 
     def note(self, info: ObjectInfo) -> None:
         """Takes in one object of the listing."""
-        match info.key.split("/"):
-            case [".framelift", "outputs", name]:
-                self.finished.add(_stem(name))
-            case [".framelift", "plans", _, "videos", name]:
-                self.planned.add(_stem(name))
-            case [".framelift", "plans", _, "stills", _]:
+        match layout.parse(info.key):
+            case FinishedOutput(output_key):
+                self.finished.add(output_key)
+            case BegunVideo(output_key):
+                self.planned.add(output_key)
+            case BegunStills():
                 self.stills.append(info.key)
-            case [".framelift", "segments", segment_key, _]:
-                self.parts[_output_key(segment_key)].add(segment_key)
-            case [".framelift", "failures", task_id, name]:
-                self.failures[task_id].append(_stem(name))
+            case Part() as part:
+                self.parts[part.output_key].add(part.segment_key)
+            case Failure(task_id, attempt):
+                self.failures[task_id].append(attempt)
             case _:
                 pass
 
@@ -117,28 +107,28 @@ class Manifest:
 
     def plan(self, job: Job) -> JobPlan | None:
         """The plan that the first driver of `job` fixed; None where there was none."""
-        return self._read(f"plans/{job.id}/plan.json", _PLAN)
+        return self._read(layout.plan(job.id), _PLAN)
 
     def fix_plan(self, plan: JobPlan) -> JobPlan:
         """Fixes `plan` for its job. Returns the plan to use: where two drivers race, the one that stays."""
-        self._write(f"plans/{plan.job.id}/plan.json", _PLAN, plan)
+        self._write(layout.plan(plan.job.id), _PLAN, plan)
         return self.plan(plan.job) or plan
 
     def video(self, plan: JobPlan, output_key: str) -> VideoPlan | None:
         """The plan of one video; None where it was not probed yet."""
-        return self._read(f"plans/{plan.job.id}/videos/{output_key}.json", _VIDEO)
+        return self._read(layout.video(plan.job.id, output_key), _VIDEO)
 
     def put_video(self, plan: JobPlan, video: VideoPlan) -> None:
         """Stores the plan of one video."""
-        self._write(f"plans/{plan.job.id}/videos/{video.treatment.output_key}.json", _VIDEO, video)
+        self._write(layout.video(plan.job.id, video.treatment.output_key), _VIDEO, video)
 
     def delete_video(self, plan: JobPlan, output_key: str) -> None:
         """Removes the plan of a video that is finished, or will never be."""
-        self._storage.delete(f"{_ROOT}/plans/{plan.job.id}/videos/{output_key}.json")
+        self._storage.delete(layout.video(plan.job.id, output_key))
 
     def videos(self, job_id: str) -> Iterator[VideoPlan]:
         """Every video of a job that was begun and is not finished."""
-        keys = [_in_root(info.key) for info in self._storage.list(f"{_ROOT}/plans/{job_id}/videos/")]
+        keys = [info.key for info in self._storage.list(layout.videos(job_id))]
         found = in_parallel(lambda key: self._read(key, _VIDEO), keys)
         return (video for video in found if video is not None)
 
@@ -166,11 +156,11 @@ class Manifest:
 
     def _prefixes(self, folder: str) -> list[str]:
         """What the keys of a folder of the state begin with."""
-        if (
-            folder in _FEW or self._storage.is_on_scratch_disk
-        ):  # a disk reads a folder whole for any part of it
-            return [f"{_ROOT}/{folder}/"]
-        return [f"{_ROOT}/{folder}/{digit:x}" for digit in range(16)]
+        whole = layout.folder(folder)
+        # A disk reads a folder whole for any part of it.
+        if folder in _FEW or self._storage.is_on_scratch_disk:
+            return [whole]
+        return [f"{whole}{digit:x}" for digit in range(16)]
 
     @contextlib.contextmanager
     def begun_stills(self, plan: JobPlan, attempt: str, output_keys: Sequence[str]) -> Iterator[None]:
@@ -178,13 +168,13 @@ class Manifest:
 
         Who finds it later knows that what stands under their names may be theirs, also without a receipt.
         """
-        self._write(f"plans/{plan.job.id}/stills/{attempt}.json", _KEYS, tuple(output_keys))
+        self._write(self.stills_key(plan, attempt), _KEYS, tuple(output_keys))
         yield
         self.end_stills(plan, attempt)
 
     def begun_of(self, stills_key: str) -> tuple[str, ...]:
         """Output keys of the images that the object under a key of `Survey.stills` says were begun."""
-        return self._read(_in_root(stills_key), _KEYS) or ()
+        return self._read(stills_key, _KEYS) or ()
 
     def end_stills(self, plan: JobPlan, attempt: str) -> None:
         """Removes what an attempt wrote down of the images that it began."""
@@ -192,15 +182,15 @@ class Manifest:
 
     def stills_key(self, plan: JobPlan, attempt: str) -> str:
         """Where an attempt writes down which images it began."""
-        return f"{_ROOT}/plans/{plan.job.id}/stills/{attempt}.json"
+        return layout.stills(plan.job.id, attempt)
 
-    def forget_begun_stills(self, survey: Survey) -> None:
-        """Removes what is written down of images that were begun by workers that are gone."""
-        self._delete(survey.stills)
+    def forget_begun_stills(self, stills_keys: Iterable[str]) -> None:
+        """Removes what is written down, under some of `Survey.stills`, of images that were begun."""
+        self._delete(stills_keys)
 
     def receipt(self, segment_key: str) -> SegmentReceipt | None:
         """The receipt of one segment; None where it is not committed."""
-        return self._read(f"receipts/{segment_key}.json", _SEGMENT)
+        return self._read(layout.receipt(segment_key), _SEGMENT)
 
     def committed(self, segment_key: str) -> SegmentReceipt | None:
         """The receipt of one segment that needs no work; None where it has to be computed.
@@ -212,41 +202,41 @@ class Manifest:
             return None
         part = self._storage.head(self.part_key(segment_key, receipt.part_name))
         is_there = part is not None and part.size_bytes == receipt.size_bytes
-        return receipt if is_there or self.published(_output_key(segment_key)) is not None else None
+        return receipt if is_there or self.published(layout.output_of(segment_key)) is not None else None
 
     def put_receipt(self, receipt: SegmentReceipt) -> None:
         """Commits a segment whose part is stored."""
-        self._write(f"receipts/{receipt.key}.json", _SEGMENT, receipt)
+        self._write(layout.receipt(receipt.key), _SEGMENT, receipt)
 
     def take_back(self, segment_key: str) -> None:
         """Removes a receipt whose part is gone or damaged, so that the segment is computed again."""
-        self._storage.delete(f"{_ROOT}/receipts/{segment_key}.json")
+        self._storage.delete(layout.receipt(segment_key))
 
     def part_key(self, segment_key: str, part_name: str) -> str:
         """Where a part is stored."""
-        return f"{_ROOT}/segments/{segment_key}/{part_name}"
+        return layout.part(segment_key, part_name)
 
     def delete_parts(self, segment_key: str) -> None:
         """Removes every part of a segment, of all attempts."""
-        self._delete([info.key for info in self._storage.list(f"{_ROOT}/segments/{segment_key}/")])
+        self._delete([info.key for info in self._storage.list(layout.parts(segment_key))])
 
     def failures(self, task_id: str, attempts: list[str]) -> list[FailureRecord]:
         """The records of a task's failed attempts, oldest first."""
-        keys = [f"failures/{task_id}/{attempt}.json" for attempt in attempts]
+        keys = [layout.failure(task_id, attempt) for attempt in attempts]
         records = in_parallel(lambda key: self._read(key, _FAILURE), keys)
         return sorted((record for record in records if record is not None), key=lambda record: record.time_s)
 
     def put_failure(self, task: Task, failure: FailureRecord) -> None:
         """Stores why an attempt failed."""
-        self._write(f"failures/{task.id}/{failure.attempt}.json", _FAILURE, failure)
+        self._write(layout.failure(task.id, failure.attempt), _FAILURE, failure)
 
     def forget_failures(self, task_id: str, attempts: list[str]) -> None:
         """Removes a task's failure records, so that it is tried afresh."""
-        self._delete([f"{_ROOT}/failures/{task_id}/{attempt}.json" for attempt in attempts])
+        self._delete([layout.failure(task_id, attempt) for attempt in attempts])
 
     def output(self, output_key: str) -> OutputReceipt | None:
         """The receipt of one output; None where it is not finished."""
-        return self._read(f"outputs/{output_key}.json", _OUTPUT)
+        return self._read(layout.output(output_key), _OUTPUT)
 
     def published(self, output_key: str) -> OutputReceipt | None:
         """The receipt of one output that stands under its name; None where none does."""
@@ -261,7 +251,7 @@ class Manifest:
 
     def put_output(self, receipt: OutputReceipt) -> None:
         """Commits an output that is published."""
-        self._write(f"outputs/{receipt.key}.json", _OUTPUT, receipt)
+        self._write(layout.output(receipt.key), _OUTPUT, receipt)
 
     def forget_outputs(self, output_name: str, spare: str = "") -> None:
         """Removes the receipts of whatever stood under a name: something else comes to stand there.
@@ -270,24 +260,25 @@ class Manifest:
             spare: The output key whose receipt stays, as that very output comes to stand there. Another
                 driver may have published it just now, and deleted the parts that it was made of.
         """
-        infos = self._storage.list(f"{_ROOT}/outputs/{name_key(output_name)}-")
-        self._delete([info.key for info in infos if _stem(PurePosixPath(info.key).name) != spare])
+        infos = self._storage.list(layout.outputs_named(name_key(output_name)))
+        self._delete([info.key for info in infos if layout.parse(info.key) != FinishedOutput(spare)])
 
     def snapshot_key(self, run_id: str) -> str:
         """Where a run's heartbeat is stored."""
-        return f"{_ROOT}/runs/{run_id}.json"
+        return layout.heartbeat(run_id)
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Stores a run's heartbeat."""
-        self._write(f"runs/{snapshot.run_id}.json", _SNAPSHOT, snapshot)
+        self._write(self.snapshot_key(snapshot.run_id), _SNAPSHOT, snapshot)
 
     def snapshot(self, run_id: str) -> Snapshot | None:
         """The last heartbeat of one run; None where it left none."""
-        return self._read(f"runs/{run_id}.json", _SNAPSHOT)
+        return self._read(self.snapshot_key(run_id), _SNAPSHOT)
 
     def run_ids(self) -> list[str]:
         """The runs that left a heartbeat, in the order in which they began."""
-        return [_stem(PurePosixPath(info.key).name) for info in self._storage.list(f"{_ROOT}/runs/")]
+        places = [layout.parse(info.key) for info in self._storage.list(layout.folder("runs"))]
+        return [place.run_id for place in places if isinstance(place, Heartbeat)]
 
     def snapshots(self) -> list[Snapshot]:
         """The last heartbeats of the runs that began last, the oldest heartbeat first."""
@@ -307,7 +298,7 @@ class Manifest:
             pass
 
     def _read(self, key: str, adapter: TypeAdapter[T]) -> T | None:
-        content = self._storage.get(f"{_ROOT}/{key}")
+        content = self._storage.get(key)
         if content is None:
             return None
         try:
@@ -315,33 +306,16 @@ class Manifest:
         except ValidationError as error:
             raise StorageError(
                 "this state cannot be read",
-                where=f"{self._storage.url}/{_ROOT}/{key}",
+                where=f"{self._storage.url}/{key}",
                 got=f"{error.error_count()} errors, the first: {error.errors()[0]['msg']}",
-                expected=f"what this version of Framelift writes as {key.partition('/')[0]}",
+                expected=f"what this version of Framelift writes as {key.split('/')[1]}",
                 next_step="delete that file: what it stood for is made again",
             ) from error
 
     def _write(self, key: str, adapter: TypeAdapter[T], value: T) -> None:
-        self._storage.put(f"{_ROOT}/{key}", adapter.dump_json(value))
+        self._storage.put(key, adapter.dump_json(value))
 
 
 def is_alive(snapshot: Snapshot, now_s: float, within_s: float) -> bool:
     """Whether a run did not end, and gave a sign of life no longer than `within_s` before `now_s`."""
     return snapshot.state in _ALIVE and now_s - snapshot.updated_s <= within_s
-
-
-def weights_key(sha256: str, suffix: str) -> str:
-    """Where weights are stored that every worker must see."""
-    return f"{_ROOT}/weights/{sha256}{suffix}"
-
-
-def _in_root(key: str) -> str:
-    return key.removeprefix(f"{_ROOT}/")
-
-
-def _output_key(segment_key: str) -> str:
-    return segment_key.rpartition("-")[0]
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cluster import layout
 from cluster.job import ModelRef
-from cluster.manifest import weights_key
 from cluster.storage import MissingObjectError, open_storage
 from cluster.storage.address import is_s3, join_url, split_url
 from sr_core.errors import ModelError
@@ -50,7 +50,7 @@ def shared_weights(model: ModelRef, output_url: str) -> ModelRef:
     """
     if model.path is None or model.sha256 is None or is_s3(model.path):
         return model
-    key, storage = weights_key(model.sha256, Path(model.path).suffix), open_storage(output_url)
+    key, storage = layout.weights(model.sha256, Path(model.path).suffix), open_storage(output_url)
     if storage.head(key) is None:
         content = Path(model.path).read_bytes()
         if hashlib.sha256(content).hexdigest() != model.sha256:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import platform
 import tempfile
@@ -33,7 +34,7 @@ from cluster.segment import Reader, upscale_segment
 from cluster.sequences import refuse_empty
 from cluster.stills import plan_still, upscale_still, upscale_stills
 from cluster.storage import open_storage
-from cluster.storage.local import DISK_ERRNOS, storage_error
+from cluster.storage.disk import DISK_ERRNOS, disk_error
 from cluster.tasks import (
     AssembleTask,
     OutputReceipt,
@@ -68,6 +69,7 @@ from sr_core.upscale import PRECISIONS, Upscaler
 
 _log = logging.getLogger(__name__)
 
+_OF_THE_MACHINE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 _BYTES_DEPEND_ON = ("framelift", "torch", "av", "numpy", "pyvips", "pyvips-binary", "pillow")
 
 
@@ -96,7 +98,7 @@ class Worker:
         except Exception as error:  # the worker's edge
             is_reading = not isinstance(task, AssembleTask)
             told = _told(error, inputs_of(task)[0].source.key if is_reading else "", task.id)
-            yield _of_this_machine(told, task)
+            yield told if isinstance(task, ProbeTask) else _of_this_machine(told, task.output_url)
 
     def _run(self, task: Task) -> Iterator[Progress | TaskResult]:
         match task:
@@ -150,7 +152,8 @@ class Worker:
             try:
                 return (yield from upscale_still(task, still, model_scale, upscaler_for, storage))
             except Exception as error:
-                raise _told(error, still.input.source.key, task.id) from error
+                told = _told(error, still.input.source.key, task.id)
+                raise _of_this_machine(told, task.output_url) from error
 
         return upscale_stills(task, upscale, storage)
 
@@ -235,14 +238,18 @@ def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
     match error:
         case FrameliftError():
             return error
-        case OSError() if error.errno in DISK_ERRNOS or not source:
-            return storage_error(error, str(error.filename or "scratch"))
+        case OSError() if error.errno in _OF_THE_MACHINE:
+            return WorkerError("this machine failed", got=error.strerror or str(error))
+        case OSError() if error.errno in DISK_ERRNOS or not source or _is_scratch(str(error.filename)):
+            return disk_error(error, str(error.filename or "scratch"))
         case OSError():
             return MediaError("it cannot be read", where=source, got=error.strerror or str(error))
         case MemoryError():
             return WorkerError("this machine ran out of memory", got=str(error))
         case torch.OutOfMemoryError():
             return WorkerError("this device ran out of memory", got=str(error).splitlines()[0])
+        case torch.AcceleratorError():
+            return WorkerError("this device failed", got=str(error).splitlines()[0])
     _log.error("task %s failed", task_id, exc_info=error)  # whatever else fails is Framelift's fault
     where = traceback.extract_tb(error.__traceback__)[-1]
     return OutputError(
@@ -253,19 +260,23 @@ def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
     )
 
 
-def _of_this_machine(error: FrameliftError, task: Task) -> FrameliftError:
-    """A disk that is full as the machine's fault, where it is not the store's own."""
-    if not isinstance(error, DiskError) or isinstance(task, ProbeTask):
+def _of_this_machine(error: FrameliftError, output_url: str) -> FrameliftError:
+    """What is wrong with scratch as the machine's fault, where scratch is not on the store's own disk."""
+    if not isinstance(error, DiskError) and not _is_scratch(error.where):
         return error
-    if open_storage(task.output_url).is_on_scratch_disk:
+    if open_storage(output_url).is_on_scratch_disk:
         return error
     return WorkerError(
-        f"this machine's disk cannot take what is on its way: {error.what}",
+        f"this machine cannot keep what is on its way: {error.what}",
         where=error.where,
         got=error.got,
         expected=error.expected,
-        next_step="give workers more disk, or have TMPDIR name one with room",
+        next_step="see to the machine's disk, or have TMPDIR name one with room",
     )
+
+
+def _is_scratch(place: str) -> bool:
+    return place.startswith(tempfile.gettempdir())
 
 
 def _device_class(device: Literal["cpu", "cuda"]) -> DeviceClass:

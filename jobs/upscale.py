@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cluster.driver import Driver
-from cluster.executor import Sight
 from cluster.inputs import InputSet, find_inputs
 from cluster.machines import WorkerRequest
 from cluster.pool import WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.request import Request
+from cluster.sight import Sight
 from cluster.storage import open_storage
 from cluster.storage.address import join_url
 from cluster.weights import shared_weights

@@ -7,13 +7,17 @@ put or nothing, also after a crash of either machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sr_core.errors import StorageError
+
+SCRATCH_AGE_S = 24 * 3600.0
+"""After so long without a change, what lies in scratch was left by a process that died: the output of a long
+film may be on its way for hours."""
 
 
 class MissingObjectError(StorageError):
@@ -95,8 +99,11 @@ class Storage(Protocol):
             How many there were.
         """
 
-    def sweep_uploads(self, age_s: float) -> int:
+    def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
         """Ends uploads into this store that began so long ago and never ended.
+
+        Args:
+            is_own: Whether what goes to a key is a job's own: others may upload below the same prefix.
 
         Returns:
             How many there were.

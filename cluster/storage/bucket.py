@@ -6,32 +6,23 @@ Each call may be made twice without harm, and so is tried again while the store 
 from __future__ import annotations
 
 import contextlib
-import functools
-import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import boto3
-import botocore.session
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.utils import parse_timestamp
 
 from cluster.storage import patience, s3_errors
 from cluster.storage.address import S3Settings
 from cluster.storage.base import MissingObjectError
+from cluster.storage.client import client_for
 from cluster.storage.patience import patiently
 from sr_core.errors import StorageError
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 60.0
-_MAX_ATTEMPTS = 4  # of boto3, with short pauses: a part of an upload is not lost to a single fault
-_MAX_CONNECTIONS = 32
 _CHUNK_BYTES = 256 << 10
 _PART_BYTES = 16 << 20
 _TRANSFER = TransferConfig(
@@ -41,9 +32,29 @@ _TRANSFER = TransferConfig(
 _QUOTED, _BARE = '"{}"', "{}"
 # How the stores at these endpoints want an ETag in If-Match, where it is not quoted: old Ceph wants it bare.
 _spellings: dict[str, str] = {}
-_clients_lock = threading.Lock()
 _FIRST_PATIENCE_S = 15.0  # with an endpoint that never answered this process: its address may be wrong
 _answered: set[str] = set()
+
+
+@dataclass
+class _Begun:
+    """A half-open range that is being read.
+
+    Attributes:
+        stop: None for the object's end.
+        version: That all of it must have; None before the first answer told one.
+        content: What came so far.
+    """
+
+    start: int
+    stop: int | None
+    version: str | None
+    content: bytearray = field(default_factory=bytearray)
+
+    @property
+    def at(self) -> int:
+        """Where what is still to come begins."""
+        return self.start + len(self.content)
 
 
 class Bucket:
@@ -82,36 +93,8 @@ class Bucket:
             MissingObjectError: There is no such object.
             ReplacedError: It is not at that version, or was replaced between two tries.
         """
-        content = bytearray()
-
-        def read_on() -> bytes:
-            """Goes on behind what came of bodies that broke off."""
-            nonlocal version
-            try:
-                answer = self._range(name, start + len(content), stop, version)
-            except StorageError as error:
-                if s3_errors.code_of(error) in ("InvalidRange", "416") and start == 0 and not content:
-                    return b""  # the object is empty
-                raise
-            version = version_of(answer)
-            size_bytes = self._size_bytes(name, answer)
-            expected_bytes = (size_bytes if stop is None else stop) - start
-            try:
-                for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-                    content.extend(chunk)
-            except s3_errors.ERRORS as error:
-                raise s3_errors.storage_error(error, self.where(name)) from error
-            if len(content) < expected_bytes:  # though its length fitted what the answer said of it
-                raise StorageError(
-                    "what the store sends breaks off again and again",
-                    where=self.where(name),
-                    got=f"{len(content)} bytes",
-                    expected=f"{expected_bytes} bytes",
-                    unavailable=True,
-                )
-            return bytes(content)
-
-        return self._patiently(read_on)
+        begun = _Begun(start, stop, version)
+        return self._patiently(lambda: self._read_on(name, begun))
 
     def upload(self, name: str, path: Path) -> Any:
         """Stores a file, in parts if it is large, and returns the answer to HEAD then.
@@ -120,35 +103,7 @@ class Bucket:
             OSError: The file cannot be read.
         """
         size_bytes = path.stat().st_size
-
-        def upload_whole() -> Any:
-            try:
-                _client(self._settings).upload_file(str(path), self.name, name, Config=_TRANSFER)
-            except S3UploadFailedError as error:
-                raise s3_errors.storage_error(_cause(error), self.where(name)) from error
-            except s3_errors.ERRORS as error:
-                raise s3_errors.storage_error(error, self.where(name)) from error
-
-        def upload_checked() -> Any:
-            try:
-                upload_whole()
-                answer = self.stat(name)
-                got = f"{answer['ContentLength']} bytes"
-            except (
-                MissingObjectError
-            ):  # also of an upload whose last answer was lost: it is no upload any more
-                got = "nothing"
-            if got != f"{size_bytes} bytes":
-                raise StorageError(
-                    "the store does not hold what was put",
-                    where=self.where(name),
-                    got=got,
-                    expected=f"{size_bytes} bytes",
-                    unavailable=True,
-                )
-            return answer
-
-        return self._patiently(upload_checked)
+        return self._patiently(lambda: self._upload_checked(name, path, size_bytes))
 
     def uploads(self, prefix: str) -> Iterator[Any]:
         """The uploads in parts to names with `prefix` that have not ended, as boto3 shows them."""
@@ -178,9 +133,74 @@ class Bucket:
 
     def _ask(self, operation: str, where: str, **fields: Any) -> Any:
         try:
-            return getattr(_client(self._settings), operation)(Bucket=self.name, **fields)
+            return getattr(client_for(self._settings), operation)(Bucket=self.name, **fields)
         except s3_errors.ERRORS as error:
             raise s3_errors.storage_error(error, self.where(where)) from error
+
+    def _read_on(self, name: str, begun: _Begun) -> bytes:
+        """Goes on behind what came of bodies that broke off."""
+        try:
+            answer = self._range(name, begun.at, begun.stop, begun.version)
+        except StorageError as error:
+            if s3_errors.code_of(error) in ("InvalidRange", "416") and begun.at == 0:
+                return b""  # the object is empty
+            self._refuse_shrunk(name, begun, error)
+            raise
+        begun.version = version_of(answer)
+        size_bytes = self._size_bytes(name, answer)
+        expected_bytes = (size_bytes if begun.stop is None else begun.stop) - begun.start
+        self._receive(name, answer["Body"], begun.content)
+        # A body may end early though its length fits what the answer said of it.
+        if len(begun.content) < expected_bytes:
+            raise StorageError(
+                "what the store sends breaks off again and again",
+                where=self.where(name),
+                got=f"{len(begun.content)} bytes",
+                expected=f"{expected_bytes} bytes",
+                unavailable=True,
+            )
+        return bytes(begun.content)
+
+    def _refuse_shrunk(self, name: str, begun: _Begun, error: StorageError) -> None:
+        """Raises `ReplacedError` where there is no such range any more: some stores look at that first."""
+        is_beyond = s3_errors.code_of(error) in ("InvalidRange", "416")
+        if is_beyond and begun.version is not None and version_of(self.stat(name)) != begun.version:
+            raise s3_errors.ReplacedError("the object was replaced", where=self.where(name)) from error
+
+    def _receive(self, name: str, body: Any, content: bytearray) -> None:
+        """Adds what comes of a body to `content`, also where it breaks off."""
+        try:
+            for chunk in body.iter_chunks(_CHUNK_BYTES):
+                content.extend(chunk)
+        except s3_errors.ERRORS as error:
+            raise s3_errors.storage_error(error, self.where(name)) from error
+
+    def _upload_checked(self, name: str, path: Path, size_bytes: int) -> Any:
+        """The answer to HEAD after an upload, which shows that all of it is there."""
+        try:
+            self._upload_whole(name, path)
+            answer = self.stat(name)
+            got = f"{answer['ContentLength']} bytes"
+        # Also of an upload whose last answer was lost: it is no upload any more.
+        except MissingObjectError:
+            got = "nothing"
+        if got != f"{size_bytes} bytes":
+            raise StorageError(
+                "the store does not hold what was put",
+                where=self.where(name),
+                got=got,
+                expected=f"{size_bytes} bytes",
+                unavailable=True,
+            )
+        return answer
+
+    def _upload_whole(self, name: str, path: Path) -> None:
+        try:
+            client_for(self._settings).upload_file(str(path), self.name, name, Config=_TRANSFER)
+        except S3UploadFailedError as error:
+            raise s3_errors.storage_error(_cause(error), self.where(name)) from error
+        except s3_errors.ERRORS as error:
+            raise s3_errors.storage_error(error, self.where(name)) from error
 
     def _range(self, name: str, start: int, stop: int | None, version: str | None) -> Any:
         """The answer to one GET of a range, at `version` if there is one."""
@@ -218,46 +238,6 @@ class Bucket:
 def version_of(answer: Any) -> str:
     """The ETag that an answer or an entry of a listing shows, without its quotes."""
     return str(answer["ETag"]).strip('"')
-
-
-def _client(settings: S3Settings) -> Any:
-    """This process's client for stores with these settings, which threads may share."""
-    with _clients_lock:  # making one takes a while: threads that start together would all do it
-        return _made_client(settings)
-
-
-@functools.cache
-def _made_client(settings: S3Settings) -> Any:
-    options: Any = {"addressing_style": settings.addressing} if settings.addressing else None
-    checksums: dict[str, Any] = (
-        {
-            "request_checksum_calculation": settings.checksums,
-            "response_checksum_validation": settings.checksums,
-        }
-        if settings.checksums
-        else {}
-    )
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
-        max_pool_connections=_MAX_CONNECTIONS,
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=settings.timeout_seconds or _READ_TIMEOUT_S,
-        s3=options,
-        **checksums,
-    )
-    core = botocore.session.get_session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    return boto3.session.Session(botocore_session=core).client(
-        "s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config
-    )
-
-
-def _timestamp(text: Any) -> datetime:
-    """As botocore reads times, whose parser takes most of the time of a long listing."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return parse_timestamp(text)
 
 
 def _cause(error: BaseException) -> Exception:

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import shutil
 import stat
-import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from cluster.layout import SCRATCH
 from cluster.storage.base import MissingObjectError, ObjectInfo
-from sr_core.errors import DiskError, MediaError, SourceChanged, StorageError
+from cluster.storage.disk import disk_error, next_step_after, sweep
+from sr_core.errors import MediaError, SourceChanged, StorageError
 
 _log = logging.getLogger(__name__)
-
-# Objects on their way lie here, so that a crash leaves nothing that could be taken for an object.
-_SCRATCH = ".framelift/scratch"
-# The disk is full or cannot be written at all, which no other segment would change.
-DISK_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
-_UNAVAILABLE = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN}
-_NEXT_STEPS = {
-    errno.ENOSPC: "free some disk space and run the same command again; what is done stays done",
-    errno.EDQUOT: "raise the quota and run the same command again; what is done stays done",
-    errno.EACCES: "give this user the right to read or write there",
-    errno.EPERM: "give this user the right to read or write there",
-    errno.EROFS: "choose an output folder that can be written",
-}
 
 
 class LocalStorage:
@@ -56,7 +43,7 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise storage_error(error, key) from error
+            raise disk_error(error, key) from error
         return _object_info(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def find(self, keys: Iterable[str]) -> dict[str, ObjectInfo]:
@@ -71,7 +58,7 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise storage_error(error, key) from error
+            raise disk_error(error, key) from error
 
     def open(self, key: str, version: str) -> BinaryIO:
         """See `Storage.open`."""
@@ -80,7 +67,7 @@ class LocalStorage:
         except FileNotFoundError as error:
             raise SourceChanged("the file is gone", where=key, next_step="put it back") from error
         except OSError as error:
-            next_step = _NEXT_STEPS.get(error.errno or 0, "")
+            next_step = next_step_after(error)
             got = error.strerror or str(error)
             raise MediaError("the file cannot be read", where=key, got=got, next_step=next_step) from error
         found = _object_info(key, os.fstat(file.fileno())).version
@@ -118,7 +105,7 @@ class LocalStorage:
         """See `Storage.list`."""
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self._root
-        scratch = self._root / _SCRATCH
+        scratch = self._root / SCRATCH
         for path in _files_below(start, leave_out=scratch):
             key = path.relative_to(self._root).as_posix()
             info = self.head(key) if key.startswith(prefix) else None
@@ -131,7 +118,7 @@ class LocalStorage:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(error, key) from error
+            raise disk_error(error, key) from error
         with contextlib.suppress(OSError):  # not empty, or somebody else's
             for folder in path.parents:
                 if folder == self._root:
@@ -139,19 +126,22 @@ class LocalStorage:
                 folder.rmdir()
 
     def scratch_dir(self) -> Path:
-        """A folder on the store's own file system, so that `put_file` is a rename."""
-        folder = self._root / _SCRATCH
+        """A folder on the store's own file system, so that `put_file` is a rename.
+
+        A crash leaves nothing there that could be taken for an object.
+        """
+        folder = self._root / SCRATCH
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_error(error, str(folder)) from error
+            raise disk_error(error, str(folder)) from error
         return folder
 
     def sweep_scratch(self, age_s: float) -> int:
         """See `Storage.sweep_scratch`."""
         return sweep(self.scratch_dir(), age_s)
 
-    def sweep_uploads(self, age_s: float) -> int:
+    def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
         """There are none: what is on its way is scratch."""
         return 0
 
@@ -177,20 +167,9 @@ class LocalStorage:
             _fsync(temporary)
             _move(temporary, path)
         except OSError as error:
-            raise storage_error(error, key) from error
+            raise disk_error(error, key) from error
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path, age_s: float) -> int:
-    """Removes files in `folder` that nobody has written to for so long, and returns how many there were."""
-    num_removed = 0
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
-            if time.time() - path.stat().st_mtime > age_s:
-                path.unlink()
-                num_removed += 1
-    return num_removed
 
 
 def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
@@ -202,7 +181,7 @@ def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
         _log.warning("%s may not be read: nothing in it is seen", folder)
         return
     except OSError as error:
-        raise storage_error(error, str(folder)) from error
+        raise disk_error(error, str(folder)) from error
     for entry in entries:
         path = Path(entry.path)
         if path == leave_out:
@@ -251,14 +230,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def storage_error(error: OSError, where: str) -> StorageError:
-    """An error of the operating system as one of the store."""
-    kind = DiskError if error.errno in DISK_ERRNOS else StorageError
-    return kind(
-        error.strerror or str(error),
-        where=where,
-        unavailable=error.errno in _UNAVAILABLE,
-        next_step=_NEXT_STEPS.get(error.errno or 0, ""),
-    )

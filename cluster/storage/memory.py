@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -98,6 +98,6 @@ class MemoryStorage:
         """See `Storage.sweep_scratch`. The folder is not this store's own."""
         return 0
 
-    def sweep_uploads(self, age_s: float) -> int:
+    def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
         """There are none."""
         return 0

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -22,7 +22,7 @@ from cluster.storage import s3_errors
 from cluster.storage.address import S3Address
 from cluster.storage.base import MissingObjectError, ObjectInfo
 from cluster.storage.bucket import Bucket, version_of
-from cluster.storage.local import storage_error, sweep
+from cluster.storage.disk import disk_error, sweep
 from cluster.storage.parallel import in_parallel
 from cluster.storage.ranged import RangedReader
 from sr_core.errors import SourceChanged, StorageError
@@ -127,7 +127,7 @@ class S3Storage:
             answer = self._bucket.upload(self._name(key), path)
             path.unlink()
         except OSError as error:
-            raise storage_error(error, str(path)) from error
+            raise disk_error(error, str(path)) from error
         return _info(key, answer)
 
     @contextlib.contextmanager
@@ -175,18 +175,19 @@ class S3Storage:
                 )
             (own / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise storage_error(error, str(own)) from error
+            raise disk_error(error, str(own)) from error
         return own / name
 
     def sweep_scratch(self, age_s: float) -> int:
         """See `Storage.sweep_scratch`."""
         return sweep(self.scratch_dir(), age_s)
 
-    def sweep_uploads(self, age_s: float) -> int:
+    def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
         """See `Storage.sweep_uploads`."""
         num_ended = 0
         for upload in self._bucket.uploads(self._root):
-            if (datetime.now(UTC) - upload["Initiated"]).total_seconds() > age_s:
+            is_old = (datetime.now(UTC) - upload["Initiated"]).total_seconds() > age_s
+            if is_old and is_own(upload["Key"].removeprefix(self._root)):
                 self._bucket.end_upload(upload)
                 num_ended += 1
         return num_ended
@@ -264,7 +265,7 @@ class S3Storage:
                 for content in in_parallel(piece, starts, _NUM_PIECES_AT_ONCE):
                     file.write(content)
         except OSError as error:
-            raise storage_error(error, str(path)) from error
+            raise disk_error(error, str(path)) from error
 
 
 def _info(key: str, answer: Any) -> ObjectInfo:
@@ -294,7 +295,7 @@ def _temporary_file(folder: Path) -> Iterator[Path]:
         descriptor, name = tempfile.mkstemp(dir=folder)
         os.close(descriptor)
     except OSError as error:
-        raise storage_error(error, str(folder)) from error
+        raise disk_error(error, str(folder)) from error
     try:
         yield Path(name)
     finally:

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 
-from cluster.storage.local import DISK_ERRNOS, storage_error
+from cluster.storage.disk import DISK_ERRNOS, disk_error
 from sr_core.errors import FrameliftError, MediaError, OutputError
 
 # Playlists and scripts are formats too, and could read any file or address: only containers are allowed.
@@ -231,5 +231,5 @@ def _demuxer_reason(error: Exception) -> str:
 def write_error(what: str, path: Path, error: Exception) -> FrameliftError:
     """Why `path` could not be written: the disk is full or cannot be written, or else we are at fault."""
     if getattr(error, "errno", None) in DISK_ERRNOS:
-        return storage_error(OSError(error.errno, reason(error)), str(path))  # type: ignore[attr-defined]
+        return disk_error(OSError(error.errno, reason(error)), str(path))  # type: ignore[attr-defined]
     return OutputError(what, where=str(path), got=reason(error))

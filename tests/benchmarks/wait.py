@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.executor import Sight, TaskDone, WorkerEvent, WorkerReady
+from cluster.executor import TaskDone, WorkerEvent, WorkerReady
 from cluster.job import Job, ModelRef
 from cluster.machines import WorkerSettings
 from cluster.plan import DeviceClass, FixedSettings, Input, JobPlan, SourceRef
 from cluster.pool import WorkerPool
+from cluster.sight import Sight
 from cluster.tasks import ProbeTask, StillsDone, Task
 
 DEVICE = DeviceClass("cpu", "none", False, {})

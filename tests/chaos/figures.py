@@ -53,7 +53,10 @@ def as_json(accounts: Sequence[Account], usual_s: dict[str, float], seed: int) -
         else None,
         "costs": [asdict(cost) for cost in costs(accounts, usual_s)],
         "broken_requests": sum((account.num_broken_requests for account in accounts), Counter()),
-        "episodes": [asdict(account) for account in accounts],
+        "episodes": [
+            {**vars(account), "findings": [asdict(found) for found in account.findings]}
+            for account in accounts
+        ],
     }
 
 

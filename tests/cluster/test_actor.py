@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from cluster.executor import Sight
 from cluster.job import Job, ModelRef, SegmentSettings, VideoSettings
 from cluster.machines import WorkerRequest
 from cluster.plan import JobPlan, VideoPlan
 from cluster.pool import Done, Failed, PoolEvent, Running
+from cluster.sight import Sight
 from cluster.tasks import ProbeTask, SegmentReceipt, SegmentTask, Task
 from jobs.sample import SAMPLE
 from sr_core.errors import SpecError, WorkerError
@@ -150,16 +150,16 @@ class Bench:
 
     def start(self, *tasks: Task) -> tuple[str, int]:
         """Gives idle workers tasks, and returns the first that tells of its own, with its process."""
-        pids = {worker: self._pid_of(worker) for worker in self.pool.idle_workers()}
+        pids = {worker: self.pid_of(worker) for worker in self.pool.idle_workers()}
         for worker, task in zip(pids, tasks, strict=True):
             self.pool.submit(worker, task)
         worker = self.next_event(Running).worker
         return worker, pids[worker]
 
     def node_of(self, worker: str) -> str:
-        return str(self.pool._executor._node_of[worker])  # type: ignore[attr-defined]
+        return str(self.pool._executor._arrivals[worker].node_id)  # type: ignore[attr-defined]
 
-    def _pid_of(self, worker: str) -> int:
+    def pid_of(self, worker: str) -> int:
         import ray
 
         actor = self.pool._executor._actors[worker]  # type: ignore[attr-defined]
@@ -208,6 +208,19 @@ def test_a_process_that_dies_on_a_node_that_lives_is_not_taken_for_a_lost_node(
         assert on.pool.idle_workers() != [worker]
 
 
+def test_workers_that_are_stuck_give_their_machines_back(machines: Machines, tmp_path: Path) -> None:
+    with bench(machines, tmp_path, num_workers=2) as on:
+        pids = [on.pid_of(worker) for worker in on.pool.idle_workers()]
+        stuck = on.pool.idle_workers()
+        on.start(on.long_task(0), on.long_task(1))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for worker in stuck:
+            on.pool._end_one_hung(worker)
+        on.wait_for_idle(2)
+        assert not set(stuck) & set(on.pool.idle_workers())
+
+
 def test_the_task_of_a_node_that_is_drained_is_handed_back_in_time(
     machines: Machines, tmp_path: Path
 ) -> None:
@@ -248,7 +261,7 @@ def test_what_no_node_has_is_refused_at_once(machines: Machines) -> None:
 def test_workers_that_do_not_come_in_time_end_the_job_with_what_there_is(machines: Machines) -> None:
     from cluster.actor import open_pool
 
-    pool = open_pool(WorkerRequest(device="cuda", start_seconds=2), machines.address)
+    pool = open_pool(WorkerRequest(device="cuda", count=1, start_seconds=2), machines.address)
     try:
         with pytest.raises(WorkerError, match="2 machines of 1 CPU core") as caught:
             pool.first_device_class()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -189,7 +190,7 @@ def test_uploads_of_a_run_that_is_at_work_are_left_however_long_it_runs(world: W
     ages_s = []
 
     class Uploads(FragileStorage):
-        def sweep_uploads(self, age_s: float) -> int:
+        def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
             ages_s.append(age_s)
             return 0
 
@@ -219,3 +220,19 @@ def test_what_a_run_at_work_makes_of_a_finished_output_is_left_to_it(world: Worl
     cleaned = clean(world.output, DAY_S, time.time())
     assert cleaned is not None
     assert (cleaned.num_parts, cleaned.num_receipts) == (0, 0)
+
+
+def test_only_uploads_to_names_that_a_run_began_are_a_jobs_own(world: World) -> None:
+    found: list[Callable[[str], bool]] = []
+
+    class Uploads(FragileStorage):
+        def sweep_uploads(self, age_s: float, is_own: Callable[[str], bool]) -> int:
+            found.append(is_own)
+            return 0
+
+    world.output = Uploads()
+    world.run()
+    clean(world.output, 3600.0, time.time())
+    [is_own] = found
+    assert all(map(is_own, ("a.mp4", ".framelift/segments/x/y.mp4")))
+    assert not any(map(is_own, ("ingest/reel.mxf", "deeper/.framelift/segments/x/y.mp4")))

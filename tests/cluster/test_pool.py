@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from cluster.executor import (
-    Sight,
     TaskDone,
     TaskFailed,
     TaskProgress,
@@ -18,14 +15,12 @@ from cluster.executor import (
     WorkerLost,
     WorkerReady,
     WorkerRefused,
-    refusal,
 )
-from cluster.machines import Machine, WorkerRequest, WorkerSettings
+from cluster.machines import WorkerSettings
 from cluster.plan import DeviceClass, Input, SourceRef
 from cluster.pool import Failed, WorkerPool
-from cluster.storage import LocalStorage
 from cluster.tasks import ProbeTask, Progress, Task
-from sr_core.errors import FrameliftError, MediaError, SpecError, StorageError, WorkerError
+from sr_core.errors import FrameliftError, MediaError, SpecError, WorkerError
 from tests.cluster.simulation import DEVICE, JOB
 from tests.cluster.test_schedule import PLAN
 
@@ -125,9 +120,6 @@ class Bench:
             self.pool.wait(0)
 
 
-# Silence
-
-
 def test_a_worker_that_is_silent_for_too_long_is_ended_and_replaced() -> None:
     bench = Bench()
     bench.now_s = SILENCE_S + 1
@@ -171,9 +163,6 @@ def test_silence_over_one_file_is_nothing_against_the_other_workers() -> None:
         assert len(bench.pool.wait(0)) == 1
         bench.pool.wait(0)
         bench.give()
-
-
-# Losses
 
 
 @pytest.mark.parametrize(
@@ -282,9 +271,6 @@ def test_a_job_whose_every_worker_fails_ends() -> None:
         fail_for_ever()
 
 
-# Draining
-
-
 def test_a_worker_that_drains_gets_no_more_work_and_ends_with_its_task() -> None:
     bench = Bench()
     bench.tell(WorkerDraining("worker-1", 120.0))
@@ -343,27 +329,6 @@ def test_draining_is_no_loss_in_a_row() -> None:
         bench.give()
 
 
-# Sights
-
-
-def test_an_object_is_seen_only_at_its_version(tmp_path: Path) -> None:
-    info = LocalStorage(tmp_path).put("films/a.mp4", b"film")
-    url = str(tmp_path)
-    assert refusal([Sight(url, "films/a.mp4", info.version), Sight(url, "films/a.mp4")]) is None
-    for sight in (Sight(url, "films/b.mp4"), Sight(url, "films/a.mp4", "another")):
-        error = refusal([sight])
-        assert isinstance(error, SpecError)
-        assert str(tmp_path / sight.key) in error.where
-        assert "shared folder" in error.next_step
-
-
-def test_a_store_that_fails_is_told_with_the_machine(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    error = refusal([Sight(str(tmp_path), "loop")])
-    assert isinstance(error, StorageError)
-    assert " on " in error.where
-
-
 def test_where_no_worker_sees_what_it_must_the_job_is_refused() -> None:
     bench = Bench(num_workers=3, starts=False)
     bench.executor.start_event = lambda worker: WorkerRefused(worker, BLIND)
@@ -412,9 +377,6 @@ def test_many_machines_of_another_class_do_not_stop_the_one_that_fits() -> None:
     assert bench.pool.first_device_class() == DEVICE
     assert bench.pool.idle_workers() == ["worker-1"]
     assert len(bench.executor.killed) == 29
-
-
-# Numbers
 
 
 def test_as_many_workers_are_kept_as_there_is_work_for() -> None:
@@ -477,66 +439,3 @@ def test_where_no_worker_comes_the_error_says_what_there_is_and_what_was_asked()
     assert "2 machines of 1 CPU core" in caught.value.got
     assert "3 workers of 1 CPU core each" in caught.value.expected
     assert bench.now_s >= START_S
-
-
-# What is asked for
-
-SMALL, LARGE, GPUS = Machine(2, 0), Machine(16, 0), Machine(8, 4)
-
-
-@pytest.mark.parametrize(
-    ("request_", "machines", "expected"),
-    [
-        (WorkerRequest(), [Machine(8, 0)], (2, 4.0, 0.0)),
-        (WorkerRequest(), [Machine(2, 0)], (1, 2.0, 0.0)),
-        (WorkerRequest(count=3), [Machine(8, 0)], (3, 2.0, 0.0)),
-        (WorkerRequest(count=8), [Machine(2, 0)], (8, 0.25, 0.0)),
-        (WorkerRequest(), [SMALL] * 10, (10, 2.0, 0.0)),
-        (WorkerRequest(count=1), [SMALL] * 10, (1, 2.0, 0.0)),
-        (WorkerRequest(count=6), [Machine(0, 0), LARGE, SMALL, SMALL], (6, 2.0, 0.0)),
-        (WorkerRequest(min=5), [SMALL], (5, 0.4, 0.0)),
-        (WorkerRequest(), [LARGE, GPUS], (4, 2.0, 1.0)),
-        (WorkerRequest(gpus=0.2), [GPUS], (20, 0.4, 0.2)),
-        (WorkerRequest(device="cpu"), [GPUS], (2, 4.0, 0.0)),
-        (WorkerRequest(device="cuda", count=1, start_seconds=60), [], (1, 1.0, 1.0)),
-        (WorkerRequest(count=100, start_seconds=60), [LARGE], (100, 4.0, 0.0)),
-        (WorkerRequest(count=100, device="cuda", start_seconds=60), [LARGE, GPUS], (100, 2.0, 1.0)),
-    ],
-    ids=str,
-)
-def test_workers_share_what_the_machines_have(
-    request_: WorkerRequest, machines: list[Machine], expected: tuple[int, float, float]
-) -> None:
-    settings = request_.settle_on(machines)
-    assert (settings.num_workers, settings.num_cpus, settings.num_gpus) == expected
-
-
-@pytest.mark.parametrize(
-    "request_", [WorkerRequest(device="cuda"), WorkerRequest(gpus=1), WorkerRequest(cpus=17)], ids=str
-)
-def test_what_no_machine_has_is_refused_with_what_they_have(request_: WorkerRequest) -> None:
-    machines = [SMALL, SMALL, LARGE]
-    with pytest.raises(SpecError) as caught:
-        request_.settle_on(machines)
-    assert "2 machines of 2 CPU cores, 1 machine of 16 CPU cores" in caught.value.expected
-    assert "workers.start_seconds" in caught.value.next_step
-
-
-def test_machines_that_have_it_only_together_are_refused() -> None:
-    with pytest.raises(SpecError, match="4 CPU cores and 1 GPU asked for"):
-        WorkerRequest(cpus=4, gpus=1).settle_on([LARGE, Machine(2, 1)])
-
-
-def test_nothing_is_refused_where_machines_may_still_come() -> None:
-    settings = WorkerRequest(device="cuda", cpus=64, start_seconds=900, count=4).settle_on([SMALL])
-    assert (settings.num_cpus, settings.num_gpus, settings.start_timeout_s) == (64, 1, 900)
-
-
-def test_this_machine_alone_does_not_grow() -> None:
-    with pytest.raises(SpecError):
-        WorkerRequest(device="cuda", start_seconds=900).settle(2, 0)
-
-
-def test_the_least_number_of_workers_is_not_above_the_most() -> None:
-    with pytest.raises(ValidationError, match="count"):
-        WorkerRequest(count=2, min=3)

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from cluster.driver import Driver
-from cluster.executor import InlineExecutor, Sight
 from cluster.inputs import find_inputs
 from cluster.job import Job, ModelRef, Policies, SegmentSettings, SequenceSettings, VideoSettings
 from cluster.machines import WorkerSettings
@@ -23,10 +22,12 @@ from cluster.pool import WorkerPool
 from cluster.report import JobReport, Snapshot
 from cluster.request import Request
 from cluster.retry import RetryPolicy
+from cluster.sight import Sight
 from cluster.storage import LocalStorage
 from cluster.tasks import SegmentReceipt, SegmentTask
 from cluster.worker import Worker
 from jobs.sample import SAMPLE
+from tests.cluster.inline import InlineExecutor
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "video"
 JOB = Job(

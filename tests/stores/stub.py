@@ -31,6 +31,17 @@ class Stub:
     url: str = ""
     methods: list[str] = field(default_factory=list)
 
+    @property
+    def store_url(self) -> str:
+        """Of a store there, with a prefix."""
+        return f"s3://some-bucket/prefix?endpoint_url={self.url}"
+
+
+def refusing(status: int, code: str, message: str = "told by the store") -> Callable[..., Answer]:
+    """Answers whatever is asked with an error, as S3 words it."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    return lambda headers: Answer(status, body, {"Content-Type": "application/xml"})
+
 
 @contextlib.contextmanager
 def stub_server(

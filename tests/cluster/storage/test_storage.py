@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,19 @@ def test_scratch_files_are_never_listed(storage: Storage) -> None:
     (storage.scratch_dir() / "unfinished-listing-test").write_bytes(b"half")
     assert list(storage.list()) == []
     (storage.scratch_dir() / "unfinished-listing-test").unlink()
+
+
+@pytest.mark.parametrize("storage", ["local", "s3"], indirect=True)
+def test_scratch_files_are_swept_when_nobody_writes_to_them_any_more(storage: Storage) -> None:
+    old, new = storage.scratch_dir() / "old", storage.scratch_dir() / "new"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    an_hour_ago = time.time() - 3600
+    os.utime(old, (an_hour_ago, an_hour_ago))
+    assert storage.sweep_scratch(7200) == 0
+    assert storage.sweep_scratch(1800) == 1
+    assert (old.exists(), new.exists()) == (False, True)
+    new.unlink()
 
 
 def test_deleting_is_done_twice_without_harm(storage: Storage) -> None:
