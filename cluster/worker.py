@@ -64,6 +64,7 @@ from sr_core.errors import (
     SourceChanged,
     WorkerError,
 )
+from sr_core.memory import is_out_of_memory
 from sr_core.model import Model, load_model
 from sr_core.upscale import PRECISIONS, Upscaler
 
@@ -235,19 +236,19 @@ def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
     Args:
         source: What is being read; empty where nothing is, so that it cannot be at fault.
     """
+    cause = error.__cause__ if isinstance(error, FrameliftError) else error
+    if isinstance(error, WorkerError) or (not is_out_of_memory(cause) and isinstance(error, FrameliftError)):
+        return error
+    if is_out_of_memory(cause):  # also where FFmpeg had none, whatever it was at
+        said = str(cause).splitlines()[:1]
+        return WorkerError("this machine ran out of memory", where=source, got="".join(said))
     match error:
-        case FrameliftError():
-            return error
         case OSError() if error.errno in _OF_THE_MACHINE:
             return WorkerError("this machine failed", got=error.strerror or str(error))
         case OSError() if error.errno in DISK_ERRNOS or not source or _is_scratch(str(error.filename)):
             return disk_error(error, str(error.filename or "scratch"))
         case OSError():
             return MediaError("it cannot be read", where=source, got=error.strerror or str(error))
-        case MemoryError():
-            return WorkerError("this machine ran out of memory", got=str(error))
-        case torch.OutOfMemoryError():
-            return WorkerError("this device ran out of memory", got=str(error).splitlines()[0])
         case torch.AcceleratorError():
             return WorkerError("this device failed", got=str(error).splitlines()[0])
     _log.error("task %s failed", task_id, exc_info=error)  # whatever else fails is Framelift's fault

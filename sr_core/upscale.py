@@ -35,6 +35,7 @@ from sr_core.color import (
 )
 from sr_core.errors import OutputError, SpecError
 from sr_core.kernels import Kernel
+from sr_core.memory import is_out_of_memory
 from sr_core.model import ColorMode, Model
 from sr_core.resample import AxisMap, resample
 from sr_core.tiling import Tile, TileGrid
@@ -118,7 +119,8 @@ class Upscaler:
             OutputError: The network made values that are not finite.
             SpecError: The planes contradict `plane_format`, the result cannot be made of the source, or the
                 model takes 4:2:0 only.
-            torch.OutOfMemoryError: Even the smallest tile does not fit.
+            MemoryError, torch.OutOfMemoryError, RuntimeError: Even the smallest tile does not fit; see
+                `is_out_of_memory`.
         """
         conversion = Conversion(
             plane_format, color_space, out_format or plane_format, out_space or color_space
@@ -150,14 +152,15 @@ class Upscaler:
             (1, C, scale * h, scale * w), float32.
 
         Raises:
-            torch.OutOfMemoryError: Even the smallest tile does not fit.
+            MemoryError, torch.OutOfMemoryError, RuntimeError: Even the smallest tile does not fit; see
+                `is_out_of_memory`.
         """
         while True:
             try:
                 return self._run_tiles(lr_frame)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
                 num_tiles = len(self._grid(lr_frame).tiles)
-                if not self._shrink(num_tiles, max(lr_frame.shape[-2:])):
+                if not is_out_of_memory(error) or not self._shrink(num_tiles, max(lr_frame.shape[-2:])):
                     raise
             # Only here, with the error gone, are the tensors of the failed pass free.
             if self.device.type == "cuda":

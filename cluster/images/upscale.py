@@ -21,6 +21,7 @@ from cluster.images.write import ImageWriter, carried_icc
 from cluster.segment import psnr_db
 from sr_core.color import ColorSpace, PlaneFormat
 from sr_core.errors import MediaError, OutputError, WorkerError
+from sr_core.memory import is_out_of_memory
 from sr_core.upscale import Upscaler
 
 _FULL_RANGE = ColorSpace(full_range=True)
@@ -70,10 +71,8 @@ def upscale_image(
         yield
         told = yield from _write(path, image, treatment, upscaler, hashes, name)
         worst_db = yield from _verify(path, image, treatment, hashes, name)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _too_large(treatment, error, name) from error
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _too_large(treatment, error, name) from error
     shrunk = upscaler.shrunk[num_shrunk:]

@@ -235,6 +235,8 @@ class VideoReader:
         self._is_at_start = False
         try:
             self._container.seek(pts, stream=self._stream, backward=True)
+        except MemoryError:
+            raise
         except av.FFmpegError:
             return False
         return True
@@ -363,6 +365,8 @@ class VideoReader:
     def _frames_of(self, decoder: VideoCodecContext, packet: av.Packet[Any] | None) -> list[VideoFrame]:
         try:
             frames = decoder.decode(packet)
+        except MemoryError:  # that is no damage: the same packet decodes elsewhere
+            raise
         except av.FFmpegError as error:
             self._notes.add(f"decoding: {reason(error)}")
             return []

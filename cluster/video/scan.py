@@ -165,6 +165,8 @@ class Scan:
     def _decode(self, packet: av.Packet[Any] | None) -> None:
         try:
             frames = self._decoder.decode(packet)
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             self.notes.add(f"decoding: {reason(error)}")
             return
@@ -189,6 +191,8 @@ class Scan:
         for packet in [*self._looked_at_again, None]:
             try:
                 frames += decoder.decode(packet)
+            except MemoryError:
+                raise
             except av.FFmpegError:  # damage there is found when it is decoded to be used
                 continue
         self._look_at(frames)

@@ -131,7 +131,11 @@ def check_size(width: int, height: int, name: str) -> None:
 def read_packets(
     container: InputContainer, streams: Sequence[Any], notes: ErrorNotes
 ) -> Iterator[av.Packet[Any]]:
-    """The packets with data of `streams` (never empty) from the current position on, also behind damage."""
+    """The packets with data of `streams` (never empty) from the current position on, also behind damage.
+
+    Raises:
+        MemoryError: This machine has no memory left.
+    """
     num_errors = 0
     while streams and num_errors < _MAX_ERRORS_IN_A_ROW:  # PyAV takes no stream for all streams
         try:
@@ -140,6 +144,8 @@ def read_packets(
                     num_errors = 0
                     yield packet
             return
+        except MemoryError:  # that is no damage
+            raise
         except av.FFmpegError as error:
             notes.add(f"reading: {_demuxer_reason(error)}")
             num_errors += 1

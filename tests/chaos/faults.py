@@ -128,6 +128,16 @@ def stop_worker_for_good(scene: Scene) -> bool:
     return bool(there)
 
 
+def starve_worker(scene: Scene) -> bool:
+    """The device of a worker that is at a task has hardly any memory left, for some seconds."""
+    there = at_work()
+    if there:
+        victim = scene.rng.choice(there)
+        victim.leave_memory(scene.rng.choice((0, 1, 4, 16, 64)) * 2**20)
+        scene.after(scene.rng.uniform(0.3, 4), victim.give_memory)
+    return bool(there)
+
+
 def fill_disk(scene: Scene) -> bool:
     """The disk that workers write to has no room for some seconds."""
     assert scene.disk is not None
@@ -243,6 +253,7 @@ KINDS = (
     Kind("part gone", lambda rng: take_part_away, at_any_time=False),
     Kind("worker stopped for a while", lambda rng: stop_worker_for_a_while),
     Kind("worker stopped for good", lambda rng: stop_worker_for_good),
+    Kind("out of memory", lambda rng: starve_worker),
     Kind("disk full", lambda rng: fill_disk, needs="disk"),
     Kind("node removed", lambda rng: remove_node, needs="machines"),
     Kind("node drained", lambda rng: drain_node, needs="machines"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -47,6 +48,21 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             if self.is_alive:
                 os.kill(self.pid, number)
+
+    def leave_memory(self, num_bytes: int) -> None:
+        """Lets it have so much more memory than it has now; more is refused, as where a device is full."""
+        with contextlib.suppress(OSError):
+            in_use = int(Path(f"/proc/{self.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            self._limit_memory(in_use + num_bytes)
+
+    def give_memory(self) -> None:
+        """Lets it have as much memory as there is."""
+        self._limit_memory(resource.RLIM_INFINITY)
+
+    def _limit_memory(self, num_bytes: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self.is_alive:
+                resource.prlimit(self.pid, resource.RLIMIT_AS, (num_bytes, resource.RLIM_INFINITY))
 
 
 def below(pid: int) -> list[Process]:
