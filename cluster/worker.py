@@ -160,11 +160,11 @@ class Worker:
 
     def _model_scale(self, plan: JobPlan) -> int | None:
         """Of the job's weights; None for models that take any scale."""
-        return self._model(plan, None).facts.scale if plan.job.model.path else None
+        return self._model(plan, plan.job.scale).facts.scale if plan.job.model.path else None
 
     def _upscaler_for(self, plan: JobPlan, scale: int) -> Upscaler:
         """The engine for a job and a scale; what memory it once ran out of is forgotten for each segment."""
-        model, fixed = self._model(plan, None if plan.job.model.path else scale), plan.fixed
+        model, fixed = self._model(plan, plan.job.scale if plan.job.model.path else scale), plan.fixed
         is_able = PRECISIONS[fixed.precision] in model.facts.dtypes
         precision = fixed.precision if is_able else "fp32"
         return Upscaler(model, self._device, precision, fixed.tile_px, fixed.batch_size)

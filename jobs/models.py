@@ -31,14 +31,15 @@ def models() -> int:
     return 0
 
 
-def find_model(name_or_url: str) -> ModelRef:
+def find_model(name_or_url: str, scale: int | None = None) -> ModelRef:
     """The model that a spec names. Weights are read whole, so that nothing runs with wrong ones.
 
     Args:
         name_or_url: Its name, or the path or S3 URL of its weights.
+        scale: That the spec asks for; weights of another one contradict it.
 
     Raises:
-        ModelError: The name is unknown, or the weights cannot be used.
+        ModelError: The name is unknown, or the weights cannot be used, or not for this scale.
         StorageError: The store of the weights refuses or fails.
     """
     if name_or_url in set(Kernel):
@@ -46,6 +47,6 @@ def find_model(name_or_url: str) -> ModelRef:
     from sr_core.model import load_model  # loads torch
 
     with opened_weights(name_or_url) as path:
-        model = load_model(path)
+        model = load_model(path, scale)
     place = name_or_url if is_s3(name_or_url) else str(Path(name_or_url).absolute())
     return ModelRef(name_or_url, place, model.weights_sha256)

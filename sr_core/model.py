@@ -66,10 +66,9 @@ def _load_interpolation(kernel: Kernel, scale: int | None) -> Model:
 
 
 def _load_weights(path: Path, scale: int | None) -> Model:
-    state_dict, sha256 = read_weights(path)
-    arch = recognise(state_dict, where=str(path))
-    config = arch.config_of(state_dict)
-    network, facts = arch.build(config), arch.facts(config)
+    tensors, sha256 = read_weights(path)
+    found = recognise(tensors, scale, where=str(path))
+    facts = found.arch.facts(found.config)
     if scale is not None and scale != facts.scale:
         raise ModelError(
             "The model has another scale",
@@ -78,12 +77,8 @@ def _load_weights(path: Path, scale: int | None) -> Model:
             expected=f"scale {facts.scale}",
             next_step="leave the scale out, and give a target size for any other",
         )
-    try:
-        network.load_state_dict(state_dict)
-    except RuntimeError as error:
-        raise ModelError(
-            f"The weights do not fit the {arch.name} network", where=str(path), got=str(error)
-        ) from error
+    network = found.arch.build(found.config)
+    network.load_state_dict(found.state_dict)
     return Model(network.eval(), facts, sha256)
 
 

@@ -33,7 +33,7 @@ from sr_core.color import (
     yuv_to_planes,
     yuv_to_rgb,
 )
-from sr_core.errors import OutputError, SpecError
+from sr_core.errors import OutputError, SpecError, WorkerError
 from sr_core.kernels import Kernel
 from sr_core.memory import is_out_of_memory
 from sr_core.model import ColorMode, Model
@@ -154,13 +154,18 @@ class Upscaler:
         Raises:
             MemoryError, torch.OutOfMemoryError, RuntimeError: Even the smallest tile does not fit; see
                 `is_out_of_memory`.
+            WorkerError: The frame does not fit, and the model allows no tiles.
         """
         while True:
             try:
                 return self._run_tiles(lr_frame)
             except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.model.facts.halo_px is None:
+                    raise self._too_large(lr_frame, error) from error
                 num_tiles = len(self._grid(lr_frame).tiles)
-                if not is_out_of_memory(error) or not self._shrink(num_tiles, max(lr_frame.shape[-2:])):
+                if not self._shrink(num_tiles, max(lr_frame.shape[-2:])):
                     raise
             # Only here, with the error gone, are the tensors of the failed pass free.
             if self.device.type == "cuda":
@@ -212,10 +217,20 @@ class Upscaler:
             return False
         return True
 
+    def _too_large(self, lr_frame: Tensor, error: Exception) -> WorkerError:
+        height, width = lr_frame.shape[-2:]
+        return WorkerError(
+            "a frame does not fit into memory, and tiles would change what this model makes of it",
+            where=f"{self.model.facts.name} on {self.device}",
+            got=f"{width}x{height}: {str(error).splitlines()[0]}",
+            next_step="choose a model that allows tiles ('framelift models' tells), or a larger machine",
+        )
+
     def _grid(self, lr_frame: Tensor) -> TileGrid:
         facts = self.model.facts
         height, width = lr_frame.shape[-2:]
-        return TileGrid.plan(height, width, self.tile_px, facts.halo_px, facts.size_multiple)
+        tile_px = max(height, width) if facts.halo_px is None else self.tile_px
+        return TileGrid.plan(height, width, tile_px, facts.halo_px or 0, facts.size_multiple)
 
     def _run_tiles(self, lr_frame: Tensor) -> Tensor:
         """(1, C, scale * h, scale * w) from (1, C, h, w)."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 import pickle
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sr_core.archs import ARCHS
-from sr_core.archs.arch import Arch
+from sr_core.archs.arch import Arch, Form, StateDict
 from sr_core.errors import ModelError
 
 # Where training frameworks put the weights of a checkpoint, best first.
@@ -37,6 +37,9 @@ _UNREADABLE = (
     ImportError,
     AssertionError,
 )
+
+# Of keys and shapes in an error.
+_MOST_TOLD = 4
 
 _CONVERT = "export the weights as safetensors where they were made"
 
@@ -75,19 +78,89 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     return state_dict, hashlib.sha256(data).hexdigest()
 
 
-def recognise(state_dict: Mapping[str, Tensor], where: str = "") -> Arch:
-    """The architecture that the keys and shapes belong to.
+@dataclass(frozen=True)
+class Recognised:
+    """What weights turned out to be.
+
+    Attributes:
+        arch: Their architecture.
+        form: In which they were published.
+        config: The network's hyper-parameters.
+        state_dict: The tensors under the network's own keys.
+    """
+
+    arch: Arch
+    form: Form
+    config: Any
+    state_dict: StateDict
+
+
+def recognise(state_dict: StateDict, scale: int | None = None, where: str = "") -> Recognised:
+    """The first of `ARCHS` whose network has just these keys and shapes.
+
+    Args:
+        state_dict: Tensors by key, as from `read_weights`.
+        scale: Upscaling factor where weights do not tell theirs.
+        where: Names the weights in errors.
 
     Raises:
-        ModelError: None of `ARCHS` matches.
+        ModelError: None matches, or the one that does needs a scale.
     """
+    misfits = list[Misfit]()
     for arch in ARCHS:
-        if arch.matches(state_dict):
-            return arch
-    raise ModelError(
+        for form in arch.forms:
+            found = _try(arch, form, state_dict, scale)
+            if isinstance(found, Recognised):
+                return found
+            misfits += [found] if found else []
+    raise _unknown(state_dict, misfits, where)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why weights that have an architecture's first key are not of it."""
+
+    arch: Arch
+    num_fitting: int
+    reason: str
+
+
+def _try(arch: Arch, form: Form, state_dict: StateDict, scale: int | None) -> Recognised | Misfit | None:
+    own = form.own(state_dict)
+    if arch.first_key not in own:
+        return None
+    try:
+        config = replace(arch.config_of(own, scale), **dict(form.config))
+        with torch.device("meta"):
+            expected = arch.build(config).state_dict()
+    except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        return Misfit(arch, 0, f"no {arch.name}: {type(error).__name__} {error}")
+    wrong = [
+        *(f"no {key}" for key in expected if key not in own),
+        *(f"{key} besides" for key in own if key not in expected),
+        *(
+            f"{key} {tuple(own[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in expected.items()
+            if key in own and own[key].shape != value.shape
+        ),
+    ]
+    if not wrong:
+        return Recognised(arch, form, config, own)
+    more = f" and {len(wrong) - _MOST_TOLD} more" if len(wrong) > _MOST_TOLD else ""
+    return Misfit(arch, len(expected) - len(wrong), f"as {arch.name}, {', '.join(wrong[:_MOST_TOLD])}{more}")
+
+
+def _unknown(state_dict: StateDict, misfits: list[Misfit], where: str) -> ModelError:
+    nearest = max(misfits, key=lambda misfit: misfit.num_fitting, default=None)
+    if nearest is not None and nearest.num_fitting > 0:
+        got = nearest.reason
+    else:
+        listed = [f"{key} {tuple(value.shape)}" for key, value in state_dict.items()]
+        got = ", ".join([*listed[:_MOST_TOLD], "…"][: len(listed)])
+    return ModelError(
         "The weights belong to no known architecture",
         where=where,
-        got="; ".join(_nearest_key(arch, state_dict) for arch in ARCHS),
+        got=got,
         expected=f"one of {', '.join(arch.name for arch in ARCHS)}",
         next_step="'framelift models' lists what is supported",
     )
@@ -145,10 +218,3 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in tensors):
         return {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
-
-
-def _nearest_key(arch: Arch, state_dict: Mapping[str, Tensor]) -> str:
-    keys = list(state_dict)
-    near = difflib.get_close_matches(arch.first_key, keys, n=1, cutoff=0.0)
-    found = f"{near[0]} {tuple(state_dict[near[0]].shape)}" if near else "no keys"
-    return f"{found} where {arch.name} has {arch.first_key}"

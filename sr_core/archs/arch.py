@@ -1,4 +1,4 @@
-"""What an architecture tells about itself: the type that every network file fills in."""
+"""What an architecture tells about itself: the types that every network file fills in."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sr_core.archs.ends import set_dtype
 from sr_core.kernels import Kernel
+
+StateDict = Mapping[str, Tensor]
+
+ALL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class ColorMode(StrEnum):
     """What the channels of a network's input and output are; floats, nominally 0..1 (chroma -0.5..0.5).
 
     RGB: R'G'B'. LUMA: Y' alone; chroma is interpolated. YUV420: at half resolution, the 2x2 luma samples of a
-    chroma sample in reading order, then Cb and Cr.
+    chroma sample in reading order, then Cb and Cr. What else a network wants, as values up to 255 or YCbCr at
+    full resolution, it makes of these itself.
     """
 
     RGB = "rgb"
@@ -38,32 +44,60 @@ class ModelFacts:
     Attributes:
         name: For people and reports.
         scale: Output pixels per input pixel on each axis.
-        halo_px: Input pixels of context after which a pixel of the result no longer changes.
+        halo_px: Input pixels of context after which a pixel of the result no longer changes; None where
+            every pixel of the frame matters to every other, so that tiles would change the result.
         size_multiple: Height and width of the input must be multiples of this.
         dtypes: What the network's body may run in.
         color_mode: Channels of input and output.
         chroma_kernel: Kernel for the chroma beside a `LUMA` network.
+        frames_before: How many frames before the one that is upscaled the network sees with it.
+        frames_after: How many after it.
     """
 
     name: str
     scale: int
-    halo_px: int
+    halo_px: int | None
     size_multiple: int
     dtypes: tuple[torch.dtype, ...]
     color_mode: ColorMode
     chroma_kernel: Kernel = Kernel.LANCZOS
+    frames_before: int = 0
+    frames_after: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames the network sees at once."""
+        return self.frames_before + 1 + self.frames_after
 
 
 class Network(nn.Module, ABC):
-    """A network with float32 at both ends: (B, C, h, w) -> (B, C, scale * h, scale * w)."""
+    """A network with float32 at both ends: (B, C, h, w) -> (B, C, scale * h, scale * w).
 
-    @abstractmethod
+    One that sees several frames takes (B, T, C, h, w), in the order of their times.
+    """
+
     def set_body_dtype(self, dtype: torch.dtype) -> None:
         """Run the body in `dtype` from now on; the skip path and the last layer stay in float32."""
+        set_dtype(self, dtype)
 
     @abstractmethod
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale float32 frames to float32 frames."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which weights of an architecture were published.
+
+    Attributes:
+        name: Whose, for people.
+        own: The tensors under the keys of the network here; whatever it does not know, it leaves as it is.
+        config: Hyper-parameters that leave no trace in the tensors and are known of whoever published them.
+    """
+
+    name: str
+    own: Callable[[StateDict], StateDict] = dict
+    config: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,16 +108,19 @@ class Arch:
         name: Short and lower-case.
         paper: Where it was published.
         first_key: A key that all its weights have, to name in errors.
-        matches: Whether a state_dict is of this family.
-        config_of: The hyper-parameters, read from the shapes of a state_dict.
+        config_of: The hyper-parameters, read from the shapes of a state_dict under the network's own keys. It
+            may raise KeyError, IndexError or ValueError where they are not of this family. Whether all keys
+            and shapes are the network's is compared afterwards. The other argument is the scale that the user
+            asked for, if any, which counts only where the weights do not tell.
         build: An untrained network from hyper-parameters.
         facts: What the engine must know about that network.
+        forms: In which its weights are found, the most usual first.
     """
 
     name: str
     paper: str
     first_key: str
-    matches: Callable[[Mapping[str, Tensor]], bool]
-    config_of: Callable[[Mapping[str, Tensor]], Any]
+    config_of: Callable[[StateDict, int | None], Any]
     build: Callable[[Any], Network]
     facts: Callable[[Any], ModelFacts]
+    forms: tuple[Form, ...] = (Form("framelift"),)

@@ -20,9 +20,6 @@ class Interpolation(Network):
         self.kernel = kernel
         self.scale = scale
 
-    def set_body_dtype(self, dtype: torch.dtype) -> None:
-        """Nothing to change: there is no body."""
-
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, C, h, w) float32 frames."""
         axis = AxisMap(Fraction(self.scale))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sr_core.archs.compact import Compact, CompactConfig, COMPACT
+from sr_core.archs.compact import COMPACT, Compact, CompactConfig
 from sr_core.model import Model
 from sr_core.upscale import Upscaler
 
