@@ -13,6 +13,7 @@ from cluster.video.decode import DecodedFrame
 from cluster.video.info import ColorTags
 from cluster.video.pixels import PixelFormat, pixel_format
 from cluster.video.tags import MATRICES
+from cluster.windows import windows
 from sr_core.color import ChromaLocation, ColorSpace, Matrix, PlaneFormat
 from sr_core.upscale import Upscaler
 
@@ -23,22 +24,32 @@ Upscaled = tuple[DecodedFrame, FramePlanes]
 def upscaled_frames(
     decoded: Iterable[DecodedFrame], treatment: Treatment, upscaler: Upscaler
 ) -> Iterator[Upscaled]:
-    """Every frame with its upscaled planes as the encoder takes them, whatever its own size and format."""
+    """Every frame but the context with its upscaled planes as the encoder takes them.
+
+    Frames may differ from each other in size and format.
+    """
     encode = treatment.encode
     made = known_format(encode.pixel_format)
     out_format, out_space = plane_format_of(made), color_space_of(made, encode.color)
-    for frame in decoded:
-        lr_planes = tuple(torch.from_numpy(plane) for plane in frame.planes)
+    facts = upscaler.model.facts
+    for window in windows(decoded, facts.frames_before, facts.frames_after):
+        frame = window.frame
         sr_planes = upscaler.upscale(
-            lr_planes,
+            _tensors(frame),
             plane_format_of(frame.pixels),
             color_space_of(frame.pixels, treatment.assumed_color),
             (encode.height, encode.width),
             out_format=out_format,
             out_space=out_space,
+            before=tuple(map(_tensors, window.before)),
+            after=tuple(map(_tensors, window.after)),
             where=f"{treatment.input.source.key} at pts {frame.pts}",
         )
         yield frame, tuple(plane.cpu().numpy() for plane in sr_planes)
+
+
+def _tensors(frame: DecodedFrame) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(plane) for plane in frame.planes)
 
 
 def known_format(name: str) -> PixelFormat:

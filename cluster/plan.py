@@ -163,14 +163,17 @@ class Segment:
         start_pts: None for the first segment: from the first displayed frame on.
         end_pts: None for the last segment: to the end.
         num_frames: Displayed frames of the source whose pts lie in the range.
-        context: The half-open range of pts that is decoded for it if it is deinterlaced, which needs each
-            frame's neighbours; None on either side where there are none.
+        window: The half-open range of pts whose frames the model sees: its own, and so many around as the
+            model asks for; None on either side where there are no more.
+        context: The half-open range of pts around that which is decoded if it is deinterlaced, which needs
+            each frame's neighbours.
     """
 
     key: str
     start_pts: int | None
     end_pts: int | None
     num_frames: int
+    window: tuple[int | None, int | None]
     context: tuple[int | None, int | None]
 
 

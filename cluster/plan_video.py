@@ -34,6 +34,8 @@ def plan_video(
     timeline: Timeline,
     model_scale: int | None,
     replaces: ObjectInfo | None = None,
+    *,
+    seen: tuple[int, int] = (0, 0),
 ) -> VideoPlan:
     """What will be done with one source.
 
@@ -44,6 +46,7 @@ def plan_video(
         timeline: When its frames are displayed.
         model_scale: Of the model's weights; None for models that take any scale.
         replaces: What may stand under the output's name already.
+        seen: How many frames before and after each the model sees with it.
 
     Raises:
         MediaError: Nothing can be done with this source.
@@ -82,11 +85,12 @@ def plan_video(
             *carry_told,
             *not_kept(video, color, encode, container),
             *_scale_told(video, height, width, scale),
+            *_seen_told(*seen),
             *_container_told(plan.job, input_, container),
         ),
         damage=damage,
     )
-    segments = segments_of(key, video, timeline, plan.job.segments.seconds, asked)
+    segments = segments_of(key, video, timeline, plan.job.segments.seconds, asked, seen)
     return VideoPlan(treatment, segments, replaces)
 
 
@@ -208,6 +212,12 @@ def _scale_told(video: VideoInfo, height: int, width: int, scale: int) -> tuple[
     if (height, width) == (video.height * scale, video.width * scale):
         return ()
     return (f"the model's x{scale} result is resized to {width}x{height} with Lanczos",)
+
+
+def _seen_told(num_before: int, num_after: int) -> tuple[str, ...]:
+    if not num_before and not num_after:
+        return ()
+    return (f"the model sees {num_before} frames before and {num_after} after each, of the same scene",)
 
 
 def _container_told(job: Job, input_: Input, container: Container) -> tuple[str, ...]:

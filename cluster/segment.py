@@ -147,7 +147,7 @@ def upscale_segment(
     num_threads, deinterlace = task.plan.fixed.decoder_threads, task.treatment.deinterlace
     try:
         while True:
-            context = None if deinterlace == "off" else task.segment.context
+            context = task.segment.window if deinterlace == "off" else task.segment.context
             made = yield from _make(task, open_reader(num_threads, deinterlace), context, upscaler, path)
             if made.stopped_at_interlaced:
                 deinterlace = "flagged"
@@ -165,7 +165,7 @@ def upscale_segment(
 
 
 def _make(
-    task: SegmentTask, reader: Reader, context: PtsRange | None, upscaler: Upscaler, path: Path
+    task: SegmentTask, reader: Reader, context: PtsRange, upscaler: Upscaler, path: Path
 ) -> Generator[Progress, None, _Made]:
     """One pass over the segment: decoding and the network run ahead in threads of their own.
 
@@ -173,7 +173,7 @@ def _make(
     """
     segment, treatment = task.segment, task.treatment
     watch, num_ahead = _Watch(treatment), _num_ahead(treatment)
-    frames = reader.frames(segment.start_pts, segment.end_pts, context)
+    frames = reader.frames(segment.start_pts, segment.end_pts, context, segment.window)
     with (
         Prefetch(frames, num_ahead, "decode") as decoded,
         Prefetch(upscaled_frames(decoded, treatment, upscaler), num_ahead, "network") as upscaled,

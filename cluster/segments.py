@@ -15,14 +15,20 @@ _CONTEXT_FRAMES = 2  # that bwdif looks at on either side, and one to spare
 
 
 def segments_of(
-    output_key: str, video: VideoInfo, timeline: Timeline, seconds: float, asked: Deinterlace
+    output_key: str,
+    video: VideoInfo,
+    timeline: Timeline,
+    seconds: float,
+    asked: Deinterlace,
+    seen: tuple[int, int] = (0, 0),
 ) -> tuple[Segment, ...]:
     """The segments of one video, which cover it from its first frame to its last.
 
     Args:
         output_key: Begins the segments' keys.
         seconds: The length that segments come close to.
-        asked: Whether frames may need their neighbours.
+        asked: Whether frames may need their neighbours to be deinterlaced.
+        seen: How many frames before and after each the model sees with it.
     """
     step_pts = max(1, round(Fraction(seconds) / video.time_base))
     cuts = [] if video.timestamp_problem else _cuts(timeline, step_pts)
@@ -36,18 +42,18 @@ def segments_of(
             start_pts=start,
             end_pts=end,
             num_frames=last - first,
-            context=_context(timeline, first, last, num_context),
+            window=_around(timeline, first - seen[0], last + seen[1]),
+            context=_around(timeline, first - seen[0] - num_context, last + seen[1] + num_context),
         )
         for index, (start, end, first, last) in enumerate(zip(starts, ends, firsts, lasts, strict=True))
     )
 
 
-def _context(timeline: Timeline, first: int, last: int, num_context: int) -> tuple[int | None, int | None]:
-    """The range of pts from so many frames before the frame `first` to as many after those below `last`."""
-    before, behind = first - num_context, last + num_context
+def _around(timeline: Timeline, first: int, last: int) -> tuple[int | None, int | None]:
+    """The range of pts of the frames from number `first` to below `last`, as far as there are such."""
     return (
-        int(timeline.pts[before]) if before > 0 else None,
-        int(timeline.pts[behind]) if behind < len(timeline.pts) else None,
+        int(timeline.pts[first]) if first > 0 else None,
+        int(timeline.pts[last]) if last < len(timeline.pts) else None,
     )
 
 

@@ -8,7 +8,7 @@ operations do not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -95,6 +95,8 @@ class Upscaler:
         *,
         out_format: PlaneFormat | None = None,
         out_space: ColorSpace | None = None,
+        before: Sequence[Planes] = (),
+        after: Sequence[Planes] = (),
         where: str = "",
     ) -> Planes:
         """The sr_frame's planes, on the device; floats are rounded to codes once, at the end.
@@ -113,6 +115,9 @@ class Upscaler:
                 chroma and alpha may go, grey may get chroma of no colour, and RGB may become luma and chroma.
             out_space: What its codes mean; `color_space` if None. Range and siting may differ, and also the
                 matrix where one side is RGB or grey.
+            before: The frames before it, stored in the same way, for models that see several at once. Those
+                that are not there are replaced by the nearest one that is, or by the frame itself.
+            after: The frames after it.
             where: Names the frame in errors.
 
         Raises:
@@ -125,11 +130,11 @@ class Upscaler:
         conversion = Conversion(
             plane_format, color_space, out_format or plane_format, out_space or color_space
         )
-        _check_planes(planes, plane_format, where)
+        for each in (*before, planes, *after):
+            _check_planes(each, plane_format, where)
         conversion.refuse_contradictions(where)
-        on_device = tuple(plane.to(self.device, non_blocking=True) for plane in planes)
-        lr_frame = self._to_units(on_device, conversion)
-        sr_frame = self.run(self._to_network_input(lr_frame, conversion))
+        lr_frame = self._to_units(planes, conversion)
+        sr_frame = self.run(self._window(lr_frame, before, after, conversion))
         if not math.isfinite(float(sr_frame.sum())):
             raise OutputError(
                 "The network made values that are not finite",
@@ -146,7 +151,8 @@ class Upscaler:
         """The network over a whole frame, in tiles; smaller ones from now on if memory runs out.
 
         Args:
-            lr_frame: (1, C, h, w) float32 on the device, in the model's colour mode.
+            lr_frame: (1, C, h, w) float32 on the device, in the model's colour mode; (1, T, C, h, w) for
+                models that see T frames at once.
 
         Returns:
             (1, C, scale * h, scale * w), float32.
@@ -171,10 +177,31 @@ class Upscaler:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def _window(
+        self, lr_frame: UnitFrame, before: Sequence[Planes], after: Sequence[Planes], conversion: Conversion
+    ) -> Tensor:
+        """(1, C, h, w), or (1, T, C, h, w) for models that see T frames at once."""
+        facts = self.model.facts
+        center = self._to_network_input(lr_frame, conversion)
+        if facts.num_frames == 1:
+            return center
+
+        def inputs(neighbours: Sequence[Planes]) -> list[Tensor]:
+            return [
+                self._to_network_input(self._to_units(each, conversion), conversion) for each in neighbours
+            ]
+
+        earlier = inputs(before[-facts.frames_before :]) if facts.frames_before else []
+        later = inputs(after[: facts.frames_after])
+        earlier = [(earlier or [center])[0]] * (facts.frames_before - len(earlier)) + earlier
+        later += [(later or [center])[-1]] * (facts.frames_after - len(later))
+        return torch.stack([*earlier, center, *later], dim=1)
+
     def _to_units(self, planes: Planes, conversion: Conversion) -> UnitFrame:
         """The lr_frame in floats, with nothing hidden in it; for luma models, RGB as luma and chroma."""
         source = conversion.source_format
-        lr_frame = planes_to_units(planes, source, conversion.source_space)
+        on_device = tuple(plane.to(self.device, non_blocking=True) for plane in planes)
+        lr_frame = planes_to_units(on_device, source, conversion.source_space)
         if conversion.out_format.has_alpha:
             lr_frame = fill_hidden(lr_frame, source)
         if source.is_rgb and self.model.facts.color_mode is ColorMode.LUMA:
@@ -233,13 +260,13 @@ class Upscaler:
         return TileGrid.plan(height, width, tile_px, facts.halo_px or 0, facts.size_multiple)
 
     def _run_tiles(self, lr_frame: Tensor) -> Tensor:
-        """(1, C, scale * h, scale * w) from (1, C, h, w)."""
+        """(1, C, scale * h, scale * w) from (1, C, h, w) or (1, T, C, h, w)."""
         grid, scale = self._grid(lr_frame), self.model.facts.scale
         padded = _pad_to_multiple(lr_frame, self.model.facts.size_multiple)
         if len(grid.tiles) == 1:
             sr_frame = self.model.network.forward(padded)
         else:
-            sr_frame = padded.new_empty(1, padded.shape[1], scale * grid.height, scale * grid.width)
+            sr_frame = padded.new_empty(1, padded.shape[-3], scale * grid.height, scale * grid.width)
             for tiles in _batches(grid.tiles, self.batch_size):
                 windows = self.model.network.forward(torch.cat([_cut(padded, tile) for tile in tiles]))
                 for tile, window in zip(tiles, windows, strict=True):
@@ -324,7 +351,10 @@ def _batches(tiles: tuple[Tile, ...], batch_size: int) -> Iterator[list[Tile]]:
 
 def _pad_to_multiple(frame: Tensor, multiple: int) -> Tensor:
     below, right = -frame.shape[-2] % multiple, -frame.shape[-1] % multiple
-    return F.pad(frame, (0, right, 0, below), mode="replicate") if below or right else frame
+    if not below and not right:
+        return frame
+    images = F.pad(frame.flatten(0, -4), (0, right, 0, below), mode="replicate")
+    return images.view(*frame.shape[:-2], *images.shape[-2:])
 
 
 def _cut(frame: Tensor, tile: Tile) -> Tensor:

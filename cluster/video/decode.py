@@ -54,6 +54,7 @@ class DecodedFrame:
         pixels: The format of this very frame; a few videos change it, or their size, in the middle.
         is_corrupt: The decoder or the demuxer says that it is damaged, or it refers to frames that are lost.
         is_interlaced: It says that it is made of two fields, and still is.
+        is_context: It is no frame of the range, but one around it that a network wants to see.
         props: The decoded frame itself where it carries closed captions; of two fields the first has it.
     """
 
@@ -63,6 +64,7 @@ class DecodedFrame:
     is_corrupt: bool
     is_interlaced: bool
     props: VideoFrame | None
+    is_context: bool = False
 
 
 class VideoReader:
@@ -148,6 +150,7 @@ class VideoReader:
         start_pts: int | None,
         end_pts: int | None,
         context: tuple[int | None, int | None] | None = None,
+        window: tuple[int | None, int | None] | None = None,
     ) -> Iterator[DecodedFrame]:
         """The displayed frames with `start_pts <= pts < end_pts`, in the order of their pts.
 
@@ -156,13 +159,15 @@ class VideoReader:
         Args:
             start_pts: None: from the file's first frame on.
             end_pts: None: to the file's end.
-            context: The half-open range around it that is decoded, for deinterlacing needs a frame on each
-                side to give what it gives in the whole file; None: no more than the range.
+            context: The half-open range around both that is decoded, for deinterlacing needs a frame on each
+                side to give what it gives in the whole file; None: no more than them.
+            window: The half-open range around it whose frames come too, marked; None: no more than the range.
 
         Raises:
             MediaError: The file cannot be read, or has frames of a kind that is not supported.
         """
-        decode_start, decode_end = (start_pts, end_pts) if context is None else context
+        window = (start_pts, end_pts) if window is None else window
+        decode_start, decode_end = window if context is None else context
         if self._video.timestamp_problem:
             decode_start = None
             self._repair()
@@ -172,8 +177,8 @@ class VideoReader:
             first = next(frames, None)
             if first is not None and (is_last_try or decode_start is None or _pts(first) <= decode_start):
                 all_frames = chain([first], frames)
-                read = (frame for frame in all_frames if _is_within(_pts(frame), decode_start, decode_end))
-                yield from self._within(read, start_pts, end_pts)
+                read = (frame for frame in all_frames if is_within(_pts(frame), decode_start, decode_end))
+                yield from self._within(read, (start_pts, end_pts), window)
                 return
 
     def _gaps(self) -> Iterator[str]:
@@ -314,7 +319,7 @@ class VideoReader:
         return True
 
     def _note(self, packet: av.Packet[Any], wanted: _Range) -> None:
-        if packet.is_corrupt and packet.pts is not None and _is_within(packet.pts, *wanted):
+        if packet.is_corrupt and packet.pts is not None and is_within(packet.pts, *wanted):
             self._suspect_pts.append(packet.pts)
         is_flagged = packet.is_corrupt and self._trusts_demuxer()
         if self._losses.hurts(packet) or is_flagged or self._ends_behind_file(packet):
@@ -323,7 +328,7 @@ class VideoReader:
             return
         if self._deinterlace == "field":
             heapq.heappush(self._coming_pts, packet.pts)
-        if _is_within(packet.pts, *wanted):
+        if is_within(packet.pts, *wanted):
             self.packet_pts.append(packet.pts)
 
     def _trusts_demuxer(self) -> bool:
@@ -376,9 +381,8 @@ class VideoReader:
             self._notes.add("decoding: a frame has no timestamp")
         return [frame for frame in frames if frame.pts is not None]
 
-    def _within(
-        self, frames: Iterable[VideoFrame], start_pts: int | None, end_pts: int | None
-    ) -> Iterator[DecodedFrame]:
+    def _within(self, frames: Iterable[VideoFrame], wanted: _Range, window: _Range) -> Iterator[DecodedFrame]:
+        start_pts, end_pts = window
         for picture in pictures(self._checked(frames), self._deinterlace, self._name):
             pts = _pts(picture.source)
             if end_pts is not None and pts >= end_pts:
@@ -386,14 +390,14 @@ class VideoReader:
             if start_pts is None or pts >= start_pts:
                 if not picture.is_second_field:
                     self._frame_pts.append(pts)
-                yield self._decoded(picture)
+                yield self._decoded(picture, is_context=not is_within(pts, *wanted))
 
     def _checked(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
             check_size(frame.width, frame.height, self._name)
             yield frame
 
-    def _decoded(self, picture: Picture) -> DecodedFrame:
+    def _decoded(self, picture: Picture, is_context: bool) -> DecodedFrame:
         frame = picture.source
         pixels = pixel_format(without_full_range(frame.format.name)[0])
         assert pixels is not None  # or there would be no picture
@@ -405,6 +409,7 @@ class VideoReader:
             is_corrupt=frame.is_corrupt or _pts(frame) in self._hurt_pts,
             is_interlaced=frame.interlaced_frame and not picture.is_deinterlaced,
             props=frame if has_captions else None,
+            is_context=is_context,
         )
 
     def _display_pts(self, picture: Picture) -> int:
@@ -431,5 +436,6 @@ def _is_before_entry(packet: av.Packet[Any], start_pts: int | None) -> bool:
     return packet.pts is None or start_pts is None or packet.pts < start_pts
 
 
-def _is_within(pts: int, start_pts: int | None, end_pts: int | None) -> bool:
+def is_within(pts: int, start_pts: int | None, end_pts: int | None) -> bool:
+    """Whether `pts` lies in the half-open range; None is open."""
     return (start_pts is None or pts >= start_pts) and (end_pts is None or pts < end_pts)

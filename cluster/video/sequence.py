@@ -12,7 +12,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from cluster.video.decode import DecodedFrame
+from cluster.video.decode import DecodedFrame, is_within
 from cluster.video.info import ColorTags, SourceInfo, StreamInfo, VideoInfo
 from cluster.video.pixels import PixelFormat, pixel_format, without_full_range
 from cluster.video.planes import Plane, planes_of
@@ -112,19 +112,28 @@ class SequenceReader:
         start_pts: int | None,
         end_pts: int | None,
         context: tuple[int | None, int | None] | None = None,
+        window: tuple[int | None, int | None] | None = None,
     ) -> Iterator[DecodedFrame]:
-        """The images with `start_pts <= pts < end_pts`, in their order; none of them needs a context."""
+        """The images with `start_pts <= pts < end_pts`, in their order; none of them needs a context.
+
+        Args:
+            window: The half-open range around it whose images come too, marked; None: no more than the range.
+        """
+        window = (start_pts, end_pts) if window is None else window
         self._notes, self.packet_pts, self.missing_pts = ErrorNotes(), array("q"), []
         for number in self._numbers:
             pts = number - self._numbers[0]
-            if (start_pts is not None and pts < start_pts) or (end_pts is not None and pts >= end_pts):
+            if not is_within(pts, *window):
                 continue
-            self.packet_pts.append(pts)
+            is_context = not is_within(pts, start_pts, end_pts)
+            if not is_context:
+                self.packet_pts.append(pts)
             try:
                 _, frame = _first(self._open_frame, number, self._name)
             except MediaError as error:
-                self._notes.add(str(error))
-                self.missing_pts.append(pts)
+                if not is_context:
+                    self._notes.add(str(error))
+                    self.missing_pts.append(pts)
                 continue
             pixels = _pixels_of(frame, self._name)
             yield DecodedFrame(
@@ -134,6 +143,7 @@ class SequenceReader:
                 is_corrupt=frame.is_corrupt,
                 is_interlaced=False,
                 props=None,
+                is_context=is_context,
             )
 
 

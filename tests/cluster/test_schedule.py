@@ -21,7 +21,7 @@ def segments(name: str, number: int) -> list[SegmentTask]:
         SegmentTask(
             PLAN,
             treatment,
-            Segment(f"{treatment.output_key}-{i:06d}", None, None, 1, (None, None)),
+            Segment(f"{treatment.output_key}-{i:06d}", None, None, 1, (None, None), (None, None)),
             "1",
             "memory:",
         )

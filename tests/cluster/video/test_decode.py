@@ -316,6 +316,19 @@ def test_packets_that_give_no_frame_are_missing_where_they_lie_in_the_range(
     assert reader.missing_pts == []
 
 
+def test_frames_around_a_range_come_marked_and_are_not_missed(clip_path: Callable[[str], Path]) -> None:
+    path = clip_path(B_FRAMES)
+    video, pts = probed(path)
+
+    with path.open("rb") as file, VideoReader(file, video, 1) as reader:
+        around = list(reader.frames(pts[5], pts[9], None, (pts[3], pts[10])))
+        alone = [content_of(frame) for frame in reader.frames(pts[3], pts[10])]
+
+    assert [frame.pts for frame in around if frame.is_context] == [pts[3], pts[4], pts[9]]
+    assert [content_of(frame) for frame in around] == alone
+    assert reader.missing_pts == []
+
+
 def test_frames_with_captions_come_along_and_no_others(tmp_path: Path) -> None:
     path = tmp_path / "captions.mkv"
     write_captioned(path, with_captions={2, 3})

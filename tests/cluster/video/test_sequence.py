@@ -93,6 +93,19 @@ def test_lossless_images_come_in_their_order_with_their_very_samples(
             assert np.array_equal(got, plane)
 
 
+def test_images_around_a_range_come_marked() -> None:
+    folder = Folder({number: image("png", "gray", number) for number in range(5)})
+
+    frames = list(folder.reader.frames(2, 3, None, (1, None)))
+
+    assert [(frame.pts, frame.is_context) for frame in frames] == [
+        (1, True),
+        (2, False),
+        (3, True),
+        (4, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("format_name", "location"), [("yuvj420p", "center"), ("yuvj422p", "center"), ("yuvj444p", None)]
 )
