@@ -32,6 +32,11 @@ _LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 _CODEC_IDS = {"vp9": "V_VP9", "ffv1": "V_FFV1", "prores": "V_PRORES"}
 
 
+# Of fewer frames than it may reorder, which then are in their order, libx265 gives memory that it never wrote
+# to as dts.
+_LONGEST_DELAY_PTS = 1 << 40
+
+
 @dataclass(frozen=True)
 class EncodedPart:
     """A part that is complete.
@@ -129,6 +134,8 @@ class PartWriter:
             for packet in self._encoder.encode(frame):
                 assert packet.pts is not None
                 self._packet_pts.append(packet.pts)
+                if packet.dts is not None and packet.dts < packet.pts - _LONGEST_DELAY_PTS:
+                    packet.dts = packet.pts
                 packet.stream = self._stream
                 self._container.mux(packet)
         except (av.FFmpegError, ValueError) as error:

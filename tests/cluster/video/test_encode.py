@@ -43,21 +43,35 @@ def fast(codec: str) -> dict[str, object]:
     return {"codec": codec, "preset": "ultrafast", "container": codec_named(codec).containers[0]}  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 12])
 @pytest.mark.parametrize("codec", CODECS)
-def test_times_come_back_exactly_and_the_first_packet_is_a_keyframe(codec: str, tmp_path: Path) -> None:
+def test_times_come_back_exactly_and_the_first_packet_is_a_keyframe(
+    codec: str, num_frames: int, tmp_path: Path
+) -> None:
     settings = replace(choose(**fast(codec)), time_base=Fraction(1, 90_000))  # type: ignore[arg-type]
     path = tmp_path / f"part.{settings.part_container}"
 
-    packet_pts = write_part(path, settings, frames_at(PTS, pixels=settings.pixel_format))
+    packet_pts = write_part(path, settings, frames_at(PTS[:num_frames], pixels=settings.pixel_format))
 
-    assert sorted(packet_pts.tolist()) == PTS
+    assert sorted(packet_pts.tolist()) == PTS[:num_frames]
     with av.open(str(path)) as part:
         stream = part.streams.video[0]
         packets = [packet for packet in part.demux(stream) if packet.size]
         expected = rescale(packet_pts, settings.time_base, stream.time_base)
         assert [packet.pts for packet in packets] == expected.tolist()
     assert packets[0].is_keyframe
-    check_part(path, settings, len(PTS))
+    check_part(path, settings, num_frames)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_fewer_frames_than_x265_reorders_are_a_part(num_frames: int, tmp_path: Path) -> None:
+    settings = choose(**{**fast("hevc"), "preset": "medium"})  # type: ignore[arg-type]
+    path = tmp_path / f"part.{settings.part_container}"
+
+    packet_pts = write_part(path, settings, frames_at([0, 256, 512][:num_frames]))
+
+    assert sorted(packet_pts.tolist()) == [0, 256, 512][:num_frames]
+    check_part(path, settings, num_frames)
 
 
 @pytest.mark.parametrize(
