@@ -21,7 +21,7 @@ from sr_core.archs.arch import Arch, Form, StateDict
 from sr_core.errors import ModelError
 
 # Where training frameworks put the weights of a checkpoint, best first.
-_WRAPPERS = ("params_ema", "params", "state_dict")
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator")
 
 # What torch.load raises on files that are damaged or something else altogether.
 _UNREADABLE = (
@@ -106,14 +106,31 @@ def recognise(state_dict: StateDict, scale: int | None = None, where: str = "") 
     Raises:
         ModelError: None matches, or the one that does needs a scale.
     """
+    found = recognise_or_why(state_dict, scale, where)
+    if isinstance(found, ModelError):
+        raise found
+    return found
+
+
+def recognise_or_why(state_dict: StateDict, scale: int | None, where: str) -> Recognised | ModelError:
+    """As `recognise`, but where none matches, what says so comes back.
+
+    Raises:
+        ModelError: The one that matches needs a scale.
+    """
     misfits = list[Misfit]()
-    for arch in ARCHS:
+    is_whole = all(value.numel() for value in state_dict.values())
+    for arch in ARCHS if is_whole else ():
         for form in arch.forms:
-            found = _try(arch, form, state_dict, scale)
+            try:
+                found = _try(arch, form, state_dict, scale)
+            except ModelError as error:
+                error.where = f"{where}, {error.where}" if where else error.where
+                raise
             if isinstance(found, Recognised):
                 return found
             misfits += [found] if found else []
-    raise _unknown(state_dict, misfits, where)
+    return _unknown(state_dict, misfits, where)
 
 
 @dataclass(frozen=True)
@@ -126,10 +143,10 @@ class Misfit:
 
 
 def _try(arch: Arch, form: Form, state_dict: StateDict, scale: int | None) -> Recognised | Misfit | None:
-    own = form.own(state_dict)
-    if arch.first_key not in own:
-        return None
     try:
+        own = form.own(state_dict)
+        if arch.first_key not in own:
+            return None
         config = replace(arch.config_of(own, scale), **dict(form.config))
         with torch.device("meta"):
             expected = arch.build(config).state_dict()

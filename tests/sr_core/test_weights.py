@@ -1,6 +1,5 @@
 import hashlib
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,8 @@ import safetensors.torch
 import torch
 
 from sr_core.archs import ARCHS
+from sr_core.archs.compact import COMPACT, CompactConfig
+from sr_core.archs.srcnn import SRCNN, SrcnnConfig
 from sr_core.errors import ModelError
 from sr_core.weights import read_weights, recognise
 
@@ -27,6 +28,7 @@ class Attack:
         {"params": TENSORS},
         {"state_dict": {f"module.{key}": value for key, value in TENSORS.items()}, "epoch": 3},
         {"params": {"body.0.weight": torch.zeros(1)}, "params_ema": TENSORS},
+        {"model": TENSORS, "optimizer": {"state": {}}},
     ],
 )
 def test_checkpoints_are_unwrapped(content: dict[str, Any], tmp_path: Path) -> None:
@@ -119,11 +121,26 @@ def test_unknown_weights_name_the_architectures_tried_and_the_nearest_keys() -> 
     assert all(arch.name in message for arch in ARCHS)
 
 
-@pytest.mark.parametrize(
-    "name", ["IMDN_x2.pth", "CARN-M_x234.pth", "SPAN_x4_ch28.pth", "SAFMN_x4_ntire23.pth"]
-)
-def test_weights_of_other_families_are_not_mistaken(name: str, published: Callable[[str], Path]) -> None:
-    state_dict, _ = read_weights(published(name))
+def test_weights_without_a_scale_ask_for_it_and_name_the_file() -> None:
+    state_dict = SRCNN.build(SrcnnConfig(scale=3)).state_dict()
 
-    with pytest.raises(ModelError, match="no known architecture"):
+    assert recognise(state_dict, 3).config.scale == 3
+    with pytest.raises(ModelError, match=r"old\.pth.*--scale"):
+        recognise(state_dict, where="old.pth")
+
+
+def test_the_nearest_architecture_is_told_with_what_does_not_fit() -> None:
+    state_dict = dict(COMPACT.build(CompactConfig(num_feat=8, num_conv=2)).state_dict())
+    state_dict["attention.weight"] = torch.rand(8)
+    del state_dict["body.2.bias"]
+
+    with pytest.raises(ModelError, match=r"as compact, no body\.2\.bias, attention\.weight besides"):
         recognise(state_dict)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_shapes_that_make_no_sense_are_a_model_error() -> None:
+    for shape in ((0,), (3, 0, 3, 3), (5, 7, 3, 3), (1, 1, 1, 1, 1)):
+        for arch in ARCHS:
+            with pytest.raises(ModelError):
+                recognise({arch.first_key: torch.zeros(shape)}, 2)

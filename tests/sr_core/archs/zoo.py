@@ -4,6 +4,10 @@ from typing import Any
 
 from sr_core.archs.arch import Arch
 from sr_core.archs.compact import COMPACT, Activation, CompactConfig
+from tests.sr_core.archs.classics import CLASSICS
+from tests.sr_core.archs.efficient import EFFICIENT
+from tests.sr_core.archs.founding import FOUNDING
+from tests.sr_core.archs.temporal import TEMPORAL
 
 COMPACTS: list[tuple[Arch, Any]] = [
     (COMPACT, CompactConfig(num_feat=16, num_conv=3, scale=4)),
@@ -11,4 +15,4 @@ COMPACTS: list[tuple[Arch, Any]] = [
     (COMPACT, CompactConfig(num_channels=6, num_feat=8, num_conv=2, scale=3, activation=Activation.RELU)),
 ]
 
-ZOO = [*COMPACTS]
+ZOO = [*COMPACTS, *CLASSICS, *EFFICIENT, *TEMPORAL, *FOUNDING]
