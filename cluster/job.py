@@ -15,6 +15,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from sr_core.blend import Blend, blend_sha256
+
 SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 _NTSC_TOLERANCE = Fraction(1, 4000)
@@ -115,6 +117,21 @@ class Policies:
 
 
 @dataclass(frozen=True, config=SETTINGS)
+class BlendRef:
+    """Weights that a model's own are blended with.
+
+    Attributes:
+        path: Where they lie.
+        sha256: Hash of their bytes.
+        strength: Their part, 0..1.
+    """
+
+    path: str
+    sha256: str
+    strength: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True, config=SETTINGS)
 class ModelRef:
     """A model by name, or by the file of its weights.
 
@@ -122,11 +139,27 @@ class ModelRef:
         name: What the user wrote.
         path: Where the weights lie; None for models without weights.
         sha256: Hash of the weights' bytes; None for models without weights.
+        blended_with: Other weights of the same network, if any.
     """
 
     name: str
     path: str | None = None
     sha256: str | None = None
+    blended_with: BlendRef | None = None
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Names all that the weights are made of, as a loaded model does; None for models without weights."""
+        other = self.blended_with
+        if self.sha256 is None or other is None:
+            return self.sha256
+        return blend_sha256(self.sha256, other.sha256, other.strength)
+
+    @property
+    def blend(self) -> Blend | None:
+        """What the weights are to be blended with."""
+        other = self.blended_with
+        return Blend(other.path, other.strength) if other else None
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -152,8 +185,8 @@ class Job:
     def id(self) -> str:
         """Names this job: equal for equal jobs wherever their files lie."""
         asked = _JOB.dump_python(self, mode="json")
-        weights = asked.pop("model")
-        return hash_of({**asked, "model": weights["sha256"] or weights["name"]})
+        del asked["model"]
+        return hash_of({**asked, "model": self.model.weights_sha256 or self.model.name})
 
 
 _JOB = TypeAdapter(Job)

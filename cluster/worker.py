@@ -54,7 +54,7 @@ from cluster.video.info import DeinterlaceMode, SourceInfo
 from cluster.video.probe import probe
 from cluster.video.sequence import SequenceReader, probe_sequence
 from cluster.video.timeline import Timeline
-from cluster.weights import opened_weights
+from cluster.weights import model_at
 from sr_core.errors import (
     DiskError,
     FrameliftError,
@@ -65,7 +65,7 @@ from sr_core.errors import (
     WorkerError,
 )
 from sr_core.memory import is_out_of_memory
-from sr_core.model import Model, load_model
+from sr_core.model import Model, ModelFacts
 from sr_core.upscale import PRECISIONS, Upscaler
 
 _log = logging.getLogger(__name__)
@@ -127,11 +127,13 @@ class Worker:
         return seconds
 
     def _plan(self, task: ProbeTask) -> VideoPlan | StillPlan:
-        model_scale = self._model_scale(task.plan)
+        facts = self._weights_facts(task.plan)
+        model_scale = facts.scale if facts else None
         if is_image(task.input.output_name):
             return plan_still(task.plan, task.input, model_scale)
         info, timeline = _probed(task.input)
-        video = plan_video(task.plan, task.input, info, timeline, model_scale, task.replaces)
+        seen = (facts.frames_before, facts.frames_after) if facts else (0, 0)
+        video = plan_video(task.plan, task.input, info, timeline, model_scale, task.replaces, seen=seen)
         check_encoder(video.treatment.encode)
         return video
 
@@ -146,7 +148,8 @@ class Worker:
         )
 
     def _upscale_stills(self, task: StillsTask) -> Iterator[Progress | StillsDone]:
-        storage, model_scale = open_storage(task.output_url), self._model_scale(task.plan)
+        storage, facts = open_storage(task.output_url), self._weights_facts(task.plan)
+        model_scale = facts.scale if facts else None
         upscaler_for = partial(self._upscaler_for, task.plan)
 
         def upscale(still: Still) -> Generator[None, None, OutputReceipt]:
@@ -158,9 +161,9 @@ class Worker:
 
         return upscale_stills(task, upscale, storage)
 
-    def _model_scale(self, plan: JobPlan) -> int | None:
+    def _weights_facts(self, plan: JobPlan) -> ModelFacts | None:
         """Of the job's weights; None for models that take any scale."""
-        return self._model(plan, plan.job.scale).facts.scale if plan.job.model.path else None
+        return self._model(plan, plan.job.scale).facts if plan.job.model.path else None
 
     def _upscaler_for(self, plan: JobPlan, scale: int) -> Upscaler:
         """The engine for a job and a scale; what memory it once ran out of is forgotten for each segment."""
@@ -171,16 +174,15 @@ class Worker:
 
     def _model(self, plan: JobPlan, scale: int | None) -> Model:
         reference = plan.job.model
-        key = (reference.sha256 or reference.name, scale)
+        key = (reference.weights_sha256 or reference.name, scale)
         if key not in self._models:
-            with opened_weights(reference.path or reference.name) as path:
-                model = load_model(path, scale)
-            if reference.sha256 not in (None, model.weights_sha256):
+            model = model_at(reference.path or reference.name, scale, reference.blend)
+            if reference.weights_sha256 not in (None, model.weights_sha256):
                 raise ModelError(
                     "the weights changed while the job ran",
                     where=reference.path or "",
                     got=f"SHA-256 {model.weights_sha256}",
-                    expected=str(reference.sha256),
+                    expected=str(reference.weights_sha256),
                     next_step="put the old weights back, or run the job again",
                 )
             self._models[key] = model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never, get_type_hints
@@ -68,6 +68,8 @@ class Flag:
 
 FLAGS = (
     Flag("--model", "model", "NAME|FILE", "A model or a weights file, also s3://."),
+    Flag("--blend", "blend.model", "FILE", "Other weights of that network, to blend its own with."),
+    Flag("--strength", "blend.strength", "S", "Their part, 0 to 1."),
     Flag("--scale", "scale", "N", "Output size / input size."),
     Flag("--height", "height", "PX", "Output height in place of a scale."),
     Flag("--workers", "workers.count", "N", "Number of workers, at most."),
@@ -204,13 +206,130 @@ def clean_command(
 
 
 @app.command("models")
-def models_command() -> None:
-    """List the models that go by name."""
+def models_command(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Weights files, also s3://.")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option("--scale", metavar="N", help="Of weights that do not tell theirs.")
+    ] = None,
+) -> None:
+    """List the models that go by name and all architectures, or say what weights files hold."""
 
     def body() -> int:
-        from jobs.models import models
+        from jobs.models import describe, models
 
-        return models()
+        return describe(files, scale) if files else models()
+
+    _exit_with(body)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="PLACE",
+            help="HR images in a folder, HR:LR folders, or a video; may be repeated.",
+        ),
+    ],
+    scale: Annotated[int, typer.Option("--scale", min=1, metavar="N", help="HR size / LR size.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME|FILE", help="Beside bicubic, which is always there; repeatable."
+        ),
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", metavar="NAME", help="rgb, y.")] = "rgb",
+    degradation: Annotated[
+        str, typer.Option("--degradation", metavar="NAME", help="bicubic, blur, noise, jpeg.")
+    ] = "bicubic",
+    lpips: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--lpips", metavar="FEATURES HEADS", help="Weights to measure LPIPS with."),
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option("--frames", min=1, metavar="N", help="Of a video, from its start.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All figures.")] = None,
+    plot_path: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Crops side by side.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda.")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16, fp16.")
+    ] = None,
+    tile: Annotated[str | None, typer.Option("--tile", metavar="PX", help="Edge of a tile.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Tiles in a batch.")] = None,
+) -> None:
+    """Measure models on pictures whose truth is known, by the protocol of the papers."""
+
+    def body() -> int:
+        given = {"--device": device, "--precision": precision, "--tile": tile, "--batch": batch}
+        spec = _spec_of_flags(".", given)
+        from jobs.evaluation.evaluate import evaluate
+        from jobs.evaluation.request import Protocol, Request, choice
+        from sr_core.shrink import Degradation
+
+        request = Request(
+            models=tuple(models or ()),
+            data=tuple(data),
+            scale=scale,
+            protocol=choice(protocol, Protocol, "--protocol"),
+            degradation=choice(degradation, Degradation, "--degradation"),
+            lpips=lpips,
+            num_frames=num_frames,
+            json_path=json_path,
+            plot_path=plot_path,
+            device=spec.workers.device,
+            engine=spec.engine,
+        )
+        return evaluate(request)
+
+    _exit_with(body)
+
+
+@app.command("preview")
+def preview_command(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video, also s3://.")],
+    models: Annotated[
+        list[str],
+        typer.Option("--model", metavar="NAME|FILE", help="Beside bicubic, which comes first; repeatable."),
+    ],
+    start: Annotated[float, typer.Option("--start", min=0, metavar="S", help="Where it begins.")] = 0.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.001, metavar="S", help="Its length.")] = 3.0,
+    out: Annotated[str, typer.Option("--out", metavar="FILE.mp4", help="The file to write.")] = "preview.mp4",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
+    scale: Annotated[
+        str | None, typer.Option("--scale", metavar="N", help="Of models by name; of weights by default.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda.")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16, fp16.")
+    ] = None,
+    tile: Annotated[str | None, typer.Option("--tile", metavar="PX", help="Edge of a tile.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Tiles in a batch.")] = None,
+    endpoint_url: EndpointUrl = None,
+    region: Region = None,
+) -> None:
+    """Show a few seconds of a clip through several models, side by side, and how fast each is."""
+
+    def body() -> int:
+        given = {
+            "--scale": scale,
+            "--device": device,
+            "--precision": precision,
+            "--tile": tile,
+            "--batch": batch,
+            "--endpoint-url": endpoint_url,
+            "--region": region,
+            "--overwrite": overwrite,
+        }
+        spec = _spec_of_flags(out, given, source=("CLIP", clip))
+        from jobs.preview import preview
+
+        return preview(spec, models, start, seconds)
 
     _exit_with(body)
 
@@ -227,6 +346,56 @@ def sample_command(
 
         refuse_s3(str(path), "the sample")
         return sample(path)
+
+    _exit_with(body)
+
+
+@app.command("generate")
+def generate_command(
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="Of a GAN's generator or a VAE.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the images.")],
+    count: Annotated[int, typer.Option("--count", metavar="N", help="How many images.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same gives the same images.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME|FILE", help="Upscale them with this model.")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option("--scale", metavar="N", help="Of a model that does not bring its own.")
+    ] = None,
+) -> None:
+    """Draw images from a generative model, as PNG, and upscale them if a model is given."""
+
+    def body() -> int:
+        from jobs.generate import generate
+
+        return generate(weights, folder, count, seed, model, scale)
+
+    _exit_with(body)
+
+
+@app.command("guide")
+def guide_command(
+    depth: Annotated[Path, typer.Argument(metavar="DEPTH", help="A depth map, grey, 8 or 16 bits.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="GUIDE", help="An image of the same view, N times as large.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The PNG to write, grey, 16 bits.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="Of a guided network; else the guided filter does it."
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option("--scale", metavar="N", help="Refuse sizes that say another scale.")
+    ] = None,
+) -> None:
+    """Upscale a depth map to the size of an image that guides it."""
+
+    def body() -> int:
+        from jobs.guide import guide
+
+        return guide(depth, image, output, weights, scale)
 
     _exit_with(body)
 
@@ -292,13 +461,24 @@ def _spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
 
 def _output_url(output: str, endpoint_url: str | None, region: str | None) -> str:
     """Where a job's output lies, as a job spec would say it."""
+    given = {"--endpoint-url": endpoint_url, "--region": region}
+    return _spec_of_flags(output, given).output_url
+
+
+def _spec_of_flags(
+    output: str, given: Mapping[str, str | bool | None], source: tuple[str, str] = ("OUT", ".")
+) -> UpscaleSpec:
+    """What a few flags of a job mean, and OUT; of those that are None, the default.
+
+    Args:
+        source: What the input is called, and the input.
+    """
     from jobs.load import Given, spec_from_flags
 
-    given = {"--endpoint-url": endpoint_url, "--region": region}
     keys = {flag.name: flag.key for flag in FLAGS}
     flags = {keys[name]: Given(name, value) for name, value in given.items() if value is not None}
-    places = {"input": Given("OUT", "."), "output": Given("OUT", output)}
-    return spec_from_flags({**places, **flags}).output_url
+    places = {"input": Given(*source), "output": Given("OUT", output)}
+    return spec_from_flags({**places, **flags})
 
 
 def _is_spec(target: str) -> bool:

@@ -1,52 +1,139 @@
-"""`framelift models`: the models that go by name, and finding the one that a spec means."""
+"""`framelift models`: which models there are, what weights are of, and finding the one that a spec means."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from cluster.job import ModelRef
+from cluster.job import BlendRef, ModelRef
 from cluster.storage.address import is_s3
-from cluster.weights import opened_weights
-from jobs.view import console
+from cluster.weights import model_at
+from jobs.view import console, printable
+from sr_core.blend import Blend
+from sr_core.errors import ModelError
 from sr_core.kernels import Kernel
+
+if TYPE_CHECKING:
+    from sr_core.model import Model
+
+_log = logging.getLogger(__name__)
 
 
 def models() -> int:
-    """Prints a table of the models that go by name."""
+    """Prints a table of the models that go by name, and one of all architectures of weights files."""
     from sr_core.archs import ARCHS
     from sr_core.model import list_models
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("model")
-    table.add_column("scale")
-    for name in list_models():
-        table.add_row(Text(name), Text("any"))
     to = console()
-    to.print(table)
-    archs = ", ".join(f"{arch.name} ({arch.paper})" for arch in ARCHS)
-    to.print(Text(f"Weights files, by their path, of these architectures: {archs}"))
+    named = _table("model", "scale")
+    for name in list_models():
+        named.add_row(Text(name), Text("any"))
+    to.print(named)
+    to.print(Text("\nWeights files go by their path; 'framelift models FILE' says what one holds.\n"))
+    archs = _table("architecture", "paper", "published as")
+    for arch in ARCHS:
+        forms = ", ".join(form.name for form in arch.forms)
+        archs.add_row(Text(arch.name), Text(arch.paper), Text(forms))
+    to.print(archs)
+    to.print(Text(f"\n{_foreign_text()}"))
     return 0
 
 
-def find_model(name_or_url: str, scale: int | None = None) -> ModelRef:
+def describe(files: Sequence[str], scale: int | None = None) -> int:
+    """Prints what each of `files` was recognised as, and what the engine knows of it.
+
+    Args:
+        files: Paths or S3 URLs of weights.
+        scale: Of weights that do not tell theirs.
+
+    Returns:
+        2 where one cannot be used.
+    """
+    to, num_bad = console(), 0
+    for file in files:
+        table = _table(show_header=False)
+        try:
+            for name, text in _facts_of(model_at(file, scale)):
+                table.add_row(Text(name), Text(text))
+        except ModelError as error:
+            num_bad += 1
+            table.add_row(Text("error"), Text(printable(str(error))))
+        to.print(Text(printable(file)))
+        to.print(table)
+    return 2 if num_bad else 0
+
+
+def find_model(name_or_url: str, scale: int | None = None, blend: Blend | None = None) -> ModelRef:
     """The model that a spec names. Weights are read whole, so that nothing runs with wrong ones.
+
+    What must be known of weights before they are used, as licences, is logged.
 
     Args:
         name_or_url: Its name, or the path or S3 URL of its weights.
         scale: That the spec asks for; weights of another one contradict it.
+        blend: Other weights, by path or S3 URL, that its own are blended with.
 
     Raises:
-        ModelError: The name is unknown, or the weights cannot be used, or not for this scale.
+        ModelError: The name is unknown, or the weights cannot be used, or not for this scale, or not blended.
         StorageError: The store of the weights refuses or fails.
     """
     if name_or_url in set(Kernel):
         return ModelRef(name_or_url)
-    from sr_core.model import load_model  # loads torch
+    model = model_at(name_or_url, scale, blend)
+    for note in model.origin.notes if model.origin else ():
+        _log.warning("%s: %s", name_or_url, note)
+    sha256, *others = model.files_sha256
+    blended_with = BlendRef(_place(blend.path), others[0], blend.strength) if blend else None
+    return ModelRef(name_or_url, _place(name_or_url), sha256, blended_with)
 
-    with opened_weights(name_or_url) as path:
-        model = load_model(path, scale)
-    place = name_or_url if is_s3(name_or_url) else str(Path(name_or_url).absolute())
-    return ModelRef(name_or_url, place, model.weights_sha256)
+
+def _place(name_or_url: str) -> str:
+    return name_or_url if is_s3(name_or_url) else str(Path(name_or_url).absolute())
+
+
+def _facts_of(model: Model) -> Iterator[tuple[str, str]]:
+    """What is known of a model, as (name, text)."""
+    origin, facts = model.origin, model.facts
+    if origin is not None:
+        yield "architecture", f"{origin.arch} ({origin.paper})" if origin.paper else origin.arch
+        yield "published as", origin.form
+        yield "hyper-parameters", str(origin.config)
+    yield "scale", str(facts.scale)
+    num_parameters = sum(value.numel() for value in model.network.parameters())
+    yield "parameters", f"{num_parameters:,}"
+    yield "colours", facts.color_mode.value
+    whole = "none: the whole frame matters to every pixel"
+    yield "tiles", f"with a halo of {facts.halo_px} px" if facts.halo_px is not None else whole
+    if facts.size_multiple > 1:
+        yield "frame sizes", f"multiples of {facts.size_multiple}, to which the engine pads"
+    if facts.num_frames > 1:
+        yield "frames", f"sees {facts.frames_before} before and {facts.frames_after} after each"
+    yield "runs in", ", ".join(str(dtype).removeprefix("torch.") for dtype in facts.dtypes)
+    yield "sha256", model.weights_sha256
+    for note in origin.notes if origin else ():
+        yield "note", note
+
+
+def _foreign_text() -> str:
+    from sr_core.foreign import foreign_archs
+
+    try:
+        known = foreign_archs()
+    except ModelError as error:
+        return f"spandrel is installed and does not work: got {error.got}; {error.next_step}"
+    if not known:
+        return "'pip install framelift[spandrel]' adds some 40 architectures of the spandrel library."
+    names = ", ".join(known)
+    return f"Where none of these matches, spandrel is asked, for such as upscale plain images: {names}"
+
+
+def _table(*columns: str, show_header: bool = True) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=show_header)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table

@@ -28,7 +28,24 @@ from cluster.machines import WorkerRequest
 from cluster.retry import RetryPolicy
 from cluster.storage.address import S3Settings, with_settings
 from cluster.video.encoders import CODECS
+from sr_core.blend import Blend
 from sr_core.errors import SpecError
+from sr_core.kernels import Kernel
+
+_EVEN_BLEND = 0.5
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class BlendSpec:
+    """Other weights of the model's network, which are blended with the model's own.
+
+    Attributes:
+        model: The path of the other weights file.
+        strength: Its part: 0 is the model as it is, 1 the other; by default 0.5.
+    """
+
+    model: str | None = Field(default=None, min_length=1)
+    strength: float | None = Field(default=None, ge=0, le=1)
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -52,6 +69,7 @@ class UpscaleSpec(BaseModel):
         input: A video or image file, or a folder of them, relative to the current directory.
         output: The file or folder to write; folders mirror the tree of the input.
         model: A name that `framelift models` lists, or the path of a weights file.
+        blend: What the model's weights are blended with.
         scale: Output size / input size; by default that of the model's weights, or 2.
         height: Height of the outputs in pixels, in place of a scale.
         video: How videos are encoded.
@@ -71,6 +89,7 @@ class UpscaleSpec(BaseModel):
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
     model: str = Field(default="lanczos", min_length=1)
+    blend: BlendSpec = BlendSpec()
     scale: int | None = Field(default=None, ge=1, le=16)
     height: int | None = Field(default=None, ge=16, le=32768)
     video: VideoSettings = VideoSettings()
@@ -94,6 +113,14 @@ class UpscaleSpec(BaseModel):
         except SpecError as error:
             raise _misfit((str(info.field_name), str(error))) from error
         return place
+
+    @field_validator("blend")
+    @classmethod
+    def _blend_fits(cls, blend: BlendSpec, info: ValidationInfo) -> BlendSpec:
+        misfits = tuple(_blend_misfits(blend, str(info.data.get("model"))))
+        if misfits:
+            raise _misfit(*misfits)
+        return blend
 
     @field_validator("height")
     @classmethod
@@ -148,6 +175,14 @@ class UpscaleSpec(BaseModel):
         """The model's name, or where its weights lie, with how their store is spoken to."""
         return with_settings(self.model, self.storage)
 
+    @property
+    def blend_with(self) -> Blend | None:
+        """What the model's weights are blended with, with how its store is spoken to."""
+        if self.blend.model is None:
+            return None
+        strength = _EVEN_BLEND if self.blend.strength is None else self.blend.strength
+        return Blend(with_settings(self.blend.model, self.storage), strength)
+
     def job(self, model: ModelRef) -> Job:
         """What is asked of every input, with the model that was found for `self.model`."""
         return Job(
@@ -161,6 +196,21 @@ class UpscaleSpec(BaseModel):
             segments=self.segments,
             policies=self.policies,
         )
+
+
+def _blend_misfits(blend: BlendSpec, model: str) -> Iterator[tuple[str, str]]:
+    """What cannot be blended, as (key, problem)."""
+    if blend.model is None:
+        if blend.strength is not None:
+            yield "blend.strength", "given without blend.model, the weights whose part it is"
+        return
+    for name, key in ((model, "model"), (blend.model, "blend.model")):
+        if name in set(Kernel):
+            yield key, f"got {name!r}, which has no weights; expected a weights file, as two are blended"
+    try:
+        with_settings(blend.model, S3Settings())
+    except SpecError as error:
+        yield "blend.model", str(error)
 
 
 def _video_misfits(video: VideoSettings) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,8 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,8 +98,7 @@ def pack(spec: UpscaleSpec, folder: Path) -> None:
         SpecError: The weights are too large to be uploaded.
         ModelError: They cannot be used.
     """
-    if _is_local_file(spec.model):
-        spec = spec.model_copy(update={"model": _pack_weights(Path(spec.model), folder)})
+    spec = _with_packed_weights(spec, folder)
     asked = spec.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
     (folder / "job.yaml").write_text(text, encoding="utf-8")
@@ -215,22 +215,32 @@ def _is_local_file(model: str) -> bool:
     return not Path(model).is_absolute() or Path(model).exists()
 
 
-def _pack_weights(path: Path, folder: Path) -> str:
-    """Copies weights into `folder`, and returns where they lie relative to it."""
-    model = find_model(str(path))
-    num_bytes = path.stat().st_size
+def _with_packed_weights(spec: UpscaleSpec, folder: Path) -> UpscaleSpec:
+    """`spec` with those of its weights that lie here copied into `folder`, and named relative to it."""
+    places = [place for place in (spec.model, spec.blend.model) if place and _is_local_file(place)]
+    names = {place: f"weights/{find_model(place, spec.scale).sha256}{Path(place).suffix}" for place in places}
+    if len(places) == 2:
+        find_model(spec.model, spec.scale, spec.blend_with)  # which refuses what cannot be blended
+    _refuse_too_large(names)
+    for place, name in names.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(place, folder / name)
+    blend = spec.blend
+    if blend.model in names:
+        blend = replace(blend, model=names[blend.model])
+    return spec.model_copy(update={"model": names.get(spec.model, spec.model), "blend": blend})
+
+
+def _refuse_too_large(places: Collection[str]) -> None:
+    num_bytes = sum(Path(place).stat().st_size for place in places)
     if num_bytes > MAX_WEIGHTS_BYTES:
         raise SpecError(
             "the weights are too large to be uploaded with a job",
-            where=str(path),
+            where=", ".join(places),
             got=f"{num_bytes / 2**20:.1f} MiB",
             expected=f"at most {MAX_WEIGHTS_BYTES // 2**20} MiB, as a Ray dashboard takes no more",
             next_step="put them into a bucket, and give their s3:// URL as the model",
         )
-    target = folder / "weights" / f"{model.sha256}{path.suffix}"
-    target.parent.mkdir()
-    shutil.copyfile(path, target)
-    return target.relative_to(folder).as_posix()
 
 
 def _connect(address: str) -> JobSubmissionClient:

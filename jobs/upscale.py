@@ -47,7 +47,7 @@ def upscale(spec: UpscaleSpec) -> int:
 def request_of(spec: UpscaleSpec) -> Request:
     """What `spec` asks of the cluster, with its model found and checked."""
     return Request(
-        job=spec.job(find_model(spec.model_url, spec.scale)),
+        job=spec.job(find_model(spec.model_url, spec.scale, spec.blend_with)),
         retry=spec.retries,
         overwrite=spec.overwrite,
         again=spec.retries.again,

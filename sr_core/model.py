@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sr_core.archs.arch import ColorMode, ModelFacts, Network
 from sr_core.archs.interpolation import Interpolation, interpolation_facts
+from sr_core.blend import Blend, blend_sha256, blended
 from sr_core.errors import ModelError
+from sr_core.foreign import load_foreign
 from sr_core.kernels import Kernel
-from sr_core.weights import read_weights, recognise
+from sr_core.weights import Recognised, read_weights, recognise, recognise_or_why
 
-__all__ = ["ColorMode", "Model", "ModelFacts", "Network", "list_models", "load_model"]
+__all__ = ["Blend", "ColorMode", "Model", "ModelFacts", "Network", "Origin", "list_models", "load_model"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What weights were recognised as.
+
+    Attributes:
+        arch: Name of the architecture.
+        form: Whose way of naming tensors they follow.
+        paper: Where the architecture was published; empty where that is not known.
+        config: The network's hyper-parameters, or the little that another library tells of them.
+        notes: What must be known before the model is used, as licences; a sentence each.
+    """
+
+    arch: str
+    form: str
+    paper: str
+    config: Any
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,12 +45,17 @@ class Model:
     Attributes:
         network: Takes and gives (B, C, h, w) float32 frames, the channels being those of `facts.color_mode`.
         facts: What the engine must know.
-        weights_sha256: Hash of the weights file; for interpolation, of the kernel's name and the scale.
+        weights_sha256: Hash of the weights file; of a blend, its `blend_sha256`; for interpolation, of the
+            kernel's name and the scale.
+        origin: What its weights were recognised as; None for models without weights.
+        files_sha256: Hash of each weights file: of a blend two, else one; none for models without weights.
     """
 
     network: Network
     facts: ModelFacts
     weights_sha256: str
+    origin: Origin | None = None
+    files_sha256: tuple[str, ...] = ()
 
 
 def list_models() -> tuple[str, ...]:
@@ -36,20 +63,26 @@ def list_models() -> tuple[str, ...]:
     return tuple(kernel.value for kernel in Kernel)
 
 
-def load_model(name_or_path: str, scale: int | None = None) -> Model:
+def load_model(name_or_path: str, scale: int | None = None, blend: Blend | None = None) -> Model:
     """The model of a name or of a weights file, ready to run.
 
     Args:
         name_or_path: One of `list_models()`, or the path of a weights file, which has a suffix or a slash.
         scale: Upscaling factor. Interpolation needs it; weights bring their own, and it must be the same.
+        blend: Other weights of the same network, which are blended with these.
 
     Raises:
-        ModelError: The name is unknown, the file cannot be used, or the scale is not the model's.
+        ModelError: The name is unknown, a file cannot be used, the scale is not the model's, or the blend is
+            of two networks.
     """
     if name_or_path in list_models():
+        if blend is not None:
+            raise ModelError("Only weights can be blended", where=blend.path, got=name_or_path)
         return _load_interpolation(Kernel(name_or_path), scale)
     if not Path(name_or_path).suffix and "/" not in name_or_path and not Path(name_or_path).exists():
         raise _unknown_name(name_or_path)
+    if blend is not None:
+        return _load_blend(Path(name_or_path), scale, blend)
     return _load_weights(Path(name_or_path), scale)
 
 
@@ -67,8 +100,38 @@ def _load_interpolation(kernel: Kernel, scale: int | None) -> Model:
 
 def _load_weights(path: Path, scale: int | None) -> Model:
     tensors, sha256 = read_weights(path)
+    found = recognise_or_why(tensors, scale, where=str(path))
+    if isinstance(found, Recognised):
+        return Model(*_built(found, scale, path), sha256, _origin(found), (sha256,))
+    foreign = load_foreign(tensors, found, where=str(path))
+    _refuse_other_scale(foreign.facts, scale, path)
+    origin = Origin(foreign.arch, "spandrel", "", " ".join(foreign.tags), foreign.notes)
+    return Model(foreign.network.eval(), foreign.facts, sha256, origin, (sha256,))
+
+
+def _load_blend(path: Path, scale: int | None, blend: Blend) -> Model:
+    tensors, sha256 = read_weights(path)
+    others, other_sha256 = read_weights(Path(blend.path))
     found = recognise(tensors, scale, where=str(path))
+    other = recognise(others, scale, where=blend.path)
+    mean = replace(found, state_dict=blended(found, other, blend, where=str(path)))
+    identity = blend_sha256(sha256, other_sha256, blend.strength)
+    return Model(*_built(mean, scale, path), identity, _origin(found), (sha256, other_sha256))
+
+
+def _built(found: Recognised, scale: int | None, path: Path) -> tuple[Network, ModelFacts]:
     facts = found.arch.facts(found.config)
+    _refuse_other_scale(facts, scale, path)
+    network = found.arch.build(found.config)
+    network.load_state_dict(found.state_dict)
+    return network.eval(), facts
+
+
+def _origin(found: Recognised) -> Origin:
+    return Origin(found.arch.name, found.form.name, found.arch.paper, found.config)
+
+
+def _refuse_other_scale(facts: ModelFacts, scale: int | None, path: Path) -> None:
     if scale is not None and scale != facts.scale:
         raise ModelError(
             "The model has another scale",
@@ -77,9 +140,6 @@ def _load_weights(path: Path, scale: int | None) -> Model:
             expected=f"scale {facts.scale}",
             next_step="leave the scale out, and give a target size for any other",
         )
-    network = found.arch.build(found.config)
-    network.load_state_dict(found.state_dict)
-    return Model(network.eval(), facts, sha256)
 
 
 def _unknown_name(name: str) -> ModelError:

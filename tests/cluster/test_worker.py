@@ -11,6 +11,8 @@ from typing import Literal
 import av
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 
 from cluster.driver import Driver
@@ -26,7 +28,10 @@ from cluster.sight import Sight
 from cluster.storage import LocalStorage
 from cluster.tasks import SegmentReceipt, SegmentTask
 from cluster.worker import Worker
+from jobs.models import find_model
 from jobs.sample import SAMPLE
+from sr_core.archs.compact import Compact, CompactConfig
+from sr_core.blend import Blend
 from tests.cluster.inline import InlineExecutor
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "video"
@@ -163,6 +168,34 @@ def test_a_cut_off_file_is_damaged_and_not_done(tmp_path: Path) -> None:
     else:
         assert outcome.state == "damaged"
         assert outcome.num_frames < 72
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_a_blend_upscales_as_its_weights_would_in_one_file(tmp_path: Path, strength: float) -> None:
+    config = CompactConfig(num_feat=4, num_conv=1, scale=2)
+    ends = [Compact(config).state_dict() for _ in range(2)]
+    mean = {key: (1 - strength) * value + strength * ends[1][key] for key, value in ends[0].items()}
+    paths = [tmp_path / f"{name}.safetensors" for name in ("fidelity", "gan", "mean")]
+    for path, state_dict in zip(paths, [*ends, mean], strict=True):
+        safetensors.torch.save_file(state_dict, path)
+    blended = find_model(str(paths[0]), None, Blend(str(paths[1]), strength))
+    clip = tmp_path / "in" / "sample.mp4"
+    clip.parent.mkdir()
+    clip.write_bytes(SAMPLE.read_bytes())
+    for folder, model in (("blend", blended), ("one", find_model(str(paths[2])))):
+        job = Job(model, video=VideoSettings(preset="ultrafast"))
+        assert run(clip, tmp_path / folder, job).exit_code == 0
+    assert (tmp_path / "blend/sample.mp4").read_bytes() == (tmp_path / "one/sample.mp4").read_bytes()
+
+
+def test_a_worker_notices_that_the_other_weights_of_a_blend_changed(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    for path in paths:
+        torch.save(Compact(CompactConfig(num_feat=4, num_conv=1, scale=2)).state_dict(), path)
+    model = find_model(str(paths[0]), None, Blend(str(paths[1]), 0.5))
+    torch.save(Compact(CompactConfig(num_feat=4, num_conv=1, scale=2)).state_dict(), paths[1])
+    report = run(SAMPLE, tmp_path / "out", Job(model))
+    assert "the weights changed while the job ran" in report.outcomes[0].reason
 
 
 def test_a_height_that_is_no_multiple_is_reached_on_an_even_width(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -26,7 +27,7 @@ from jobs.load import load_spec
 from jobs.sample import SAMPLE
 from jobs.submit import pack
 from sr_core.archs.compact import Compact, CompactConfig
-from sr_core.errors import SpecError
+from sr_core.errors import ModelError, SpecError
 from tests.end_to_end.conftest import Framelift, receipts, sha256s
 from tests.end_to_end.ray_head import RAY, RayHead, ray_head
 
@@ -37,7 +38,8 @@ _SLOW = ("--scale", "4", "--segment-seconds", "0.5", "--preset", "slower", "--wo
 _EVERY_SECTION = """
 input: s3://films/in
 output: /mnt/films/out 2
-model: bicubic
+model: /models/fidelity.pth
+blend: {model: s3://models/gan.pth, strength: 0.6}
 height: 720
 video: {codec: av1, preset: 8, quality: 21}
 image: {format: webp, quality: lossless}
@@ -350,6 +352,27 @@ def test_equal_specs_with_equal_weights_are_packed_equally(tmp_path: Path) -> No
         packed.append(sha256s(folder))
     assert packed[0] == packed[1]
     assert len(packed[0]) == 2
+
+
+def test_both_weights_of_a_blend_are_packed(tmp_path: Path) -> None:
+    weights = [tiny_weights(tmp_path), tmp_path / "other.safetensors"]
+    state = safetensors.torch.load_file(weights[0])
+    safetensors.torch.save_file({name: 2 * value for name, value in state.items()}, weights[1])
+    spec_path, folder = tmp_path / "given.yaml", tmp_path / "packed"
+    blend = f"{{model: {weights[1]}, strength: 0.25}}"
+    spec_path.write_text(f"input: /in\noutput: /out\nmodel: {weights[0]}\nblend: {blend}\n")
+    folder.mkdir()
+    pack(load_spec(spec_path), folder)
+    packed = load_spec(folder / "job.yaml")
+    assert packed.blend.model is not None
+    assert packed.blend.strength == 0.25
+    for path, name in zip(weights, (packed.model, packed.blend.model), strict=True):
+        assert (folder / name).read_bytes() == path.read_bytes()
+        assert Path(name).stem == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    safetensors.torch.save_file(Compact(CompactConfig(num_feat=4, scale=2)).state_dict(), weights[1])
+    with pytest.raises(ModelError, match="one network can be blended"):
+        pack(load_spec(spec_path), tmp_path)
 
 
 def test_weights_that_ray_would_not_take_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

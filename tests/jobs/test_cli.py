@@ -90,10 +90,11 @@ def test_flags_become_a_spec(specs: list[UpscaleSpec]) -> None:
     flags = "--model m.pth --scale 3 --workers 2 --device cpu --codec av1 --preset 6 --quality 20 "
     flags += "--image-format webp --image-quality 90 --deinterlace field "
     flags += "--container mkv --precision bf16 --tile 128 --batch 4 --segment-seconds 5 --strict --overwrite "
-    flags += "--endpoint-url http://minio:9000 --region here "
+    flags += "--endpoint-url http://minio:9000 --region here --blend gan.pth --strength 0.6 "
     assert run("upscale", "in", "out", *flags.split(), "--retry-failed") == 3
     spec = specs[0]
     assert (spec.input, spec.output, spec.model, spec.scale) == ("in", "out", "m.pth", 3)
+    assert (spec.blend.model, spec.blend.strength) == ("gan.pth", 0.6)
     video = spec.video
     assert (video.codec, video.preset, video.quality, video.container) == ("av1", "6", 20, "mkv")
     assert (spec.image.format, spec.image.quality) == ("webp", 90)

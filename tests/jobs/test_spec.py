@@ -11,9 +11,11 @@ from cluster.job import EngineSettings, Job, ModelRef, Policies, SegmentSettings
 from cluster.machines import WorkerRequest
 from cluster.retry import RetryPolicy
 from cluster.storage.address import S3Settings
-from jobs.load import load_spec
+from jobs.load import Given, load_spec, spec_from_flags
 from jobs.schema import schema_text, spec_schema
-from jobs.spec import RetriesSpec, UpscaleSpec
+from jobs.spec import BlendSpec, RetriesSpec, UpscaleSpec
+from sr_core.blend import Blend
+from sr_core.errors import SpecError
 
 EXAMPLES = Path(jobs.__file__).parent / "examples"
 
@@ -91,3 +93,43 @@ def test_a_quality_that_the_codec_does_not_have_is_refused_before_any_work(
         UpscaleSpec.model_validate(
             {"input": "in", "output": "out", "video": {"codec": codec, "quality": quality}}
         )
+
+
+def spec_of(**flags: str) -> UpscaleSpec:
+    given = {
+        "input": "in",
+        "output": "out",
+        **{name.replace("__", "."): text for name, text in flags.items()},
+    }
+    return spec_from_flags({name: Given(f"--{name}", text) for name, text in given.items()})
+
+
+def test_a_blend_says_where_the_other_weights_lie_and_their_part() -> None:
+    spec = spec_of(model="a.pth", blend__model="s3://bucket/b.pth", blend__strength="1")
+    assert spec.blend == BlendSpec("s3://bucket/b.pth", 1.0)
+    assert spec.blend_with == Blend("s3://bucket/b.pth", 1.0)
+    there = spec.model_copy(update={"storage": S3Settings(endpoint_url="http://store:9000")})
+    assert there.blend_with is not None
+    assert there.blend_with.path == "s3://bucket/b.pth?endpoint_url=http://store:9000"
+    assert spec_of(model="a.pth", blend__model="b.pth").blend_with == Blend("b.pth", 0.5)
+    assert spec_of(model="a.pth").blend_with is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"model": "a.pth", "blend__strength": "0.5"}, "--blend.strength: blend.strength: given without"),
+        ({"model": "a.pth", "blend__model": "b.pth", "blend__strength": "1.5"}, "a number from 0 to 1"),
+        ({"model": "a.pth", "blend__model": "b.pth", "blend__strength": "-1"}, "a number from 0 to 1"),
+        ({"model": "a.pth", "blend__model": "bicubic"}, "--blend.model: blend.model: got 'bicubic'"),
+        (
+            {"model": "bicubic", "blend__model": "b.pth"},
+            "--model: model: got 'bicubic', which has no weights",
+        ),
+        ({"model": "a.pth", "blend__model": "s3://b/b.pth?no=1"}, "--blend.model: "),
+    ],
+)
+def test_what_cannot_be_blended_is_told_before_anything_runs(flags: dict[str, str], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        spec_of(**flags)
+    assert said in caught.value.what
