@@ -1,0 +1,1 @@
+"""`framelift evaluate`: models on pictures whose truth is known, in the figures that papers report."""
