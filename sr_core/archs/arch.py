@@ -108,7 +108,8 @@ class Arch:
         name: Short and lower-case.
         paper: Where it was published.
         first_key: A key that all its weights have, to name in errors.
-        config_of: The hyper-parameters, read from the shapes of a state_dict under the network's own keys. It
+        config: The type of its hyper-parameters, a dataclass with a default for each.
+        config_of: Those, read from the shapes of a state_dict under the network's own keys. It
             may raise KeyError, IndexError or ValueError where they are not of this family. Whether all keys
             and shapes are the network's is compared afterwards. The other argument is the scale that the user
             asked for, if any, which counts only where the weights do not tell.
@@ -120,6 +121,7 @@ class Arch:
     name: str
     paper: str
     first_key: str
+    config: type
     config_of: Callable[[StateDict, int | None], Any]
     build: Callable[[Any], Network]
     facts: Callable[[Any], ModelFacts]

@@ -166,6 +166,7 @@ BSRN = Arch(
     name="bsrn",
     paper="arXiv:2205.05996",
     first_key=_FIRST_KEY,
+    config=BsrnConfig,
     config_of=_config_of,
     build=Bsrn,
     facts=_facts,

@@ -192,6 +192,7 @@ CARN = Arch(
     name="carn",
     paper="arXiv:1803.08664",
     first_key="b1.c3.body.0.weight",
+    config=CarnConfig,
     config_of=_config_of,
     build=Carn,
     facts=_facts,

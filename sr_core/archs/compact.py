@@ -121,6 +121,7 @@ COMPACT = Arch(
     name="compact",
     paper="arXiv:2107.10833",
     first_key="body.0.weight",
+    config=CompactConfig,
     config_of=_config_of,
     build=Compact,
     facts=_facts,

@@ -92,6 +92,7 @@ DECONVOLUTION = Arch(
     name="deconvolution",
     paper="arXiv:1511.06434",
     first_key="stages.0.0.weight",
+    config=DeconvolutionConfig,
     config_of=_config_of,
     build=Deconvolution,
     facts=_facts,

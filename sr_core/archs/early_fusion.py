@@ -90,6 +90,7 @@ EARLY_FUSION = Arch(
     name="early_fusion",
     paper="arXiv:1611.05250",
     first_key="fusion.weight",
+    config=EarlyFusionConfig,
     config_of=_config_of,
     build=EarlyFusion,
     facts=_facts,

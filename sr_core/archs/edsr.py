@@ -156,6 +156,7 @@ EDSR = Arch(
     name="edsr",
     paper="arXiv:1707.02921",
     first_key="conv_after_body.weight",
+    config=EdsrConfig,
     config_of=_config_of,
     build=Edsr,
     facts=_facts,

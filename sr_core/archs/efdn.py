@@ -145,6 +145,7 @@ EFDN = Arch(
     name="efdn",
     paper="arXiv:2204.08759",
     first_key="cells.0.branch.0.weight",
+    config=EfdnConfig,
     config_of=_config_of,
     build=Efdn,
     facts=_facts,

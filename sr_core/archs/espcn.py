@@ -127,6 +127,7 @@ ESPCN = Arch(
     name="espcn",
     paper="arXiv:1609.05158",
     first_key="layers.0.weight",
+    config=EspcnConfig,
     config_of=_config_of,
     build=Espcn,
     facts=_facts,

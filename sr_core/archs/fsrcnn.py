@@ -165,6 +165,7 @@ FSRCNN = Arch(
     name="fsrcnn",
     paper="arXiv:1608.00367",
     first_key="deconv.weight",
+    config=FsrcnnConfig,
     config_of=_config_of,
     build=Fsrcnn,
     facts=_facts,

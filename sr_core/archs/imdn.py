@@ -134,6 +134,7 @@ IMDN = Arch(
     name="imdn",
     paper="arXiv:1909.11856",
     first_key="IMDB1.cca.conv_du.0.weight",
+    config=ImdnConfig,
     config_of=_config_of,
     build=Imdn,
     facts=_facts,

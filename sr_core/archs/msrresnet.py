@@ -109,6 +109,7 @@ MSRRESNET = Arch(
     name="msrresnet",
     paper="arXiv:1809.00219",
     first_key="conv_hr.weight",
+    config=MsrResNetConfig,
     config_of=_config_of,
     build=MsrResNet,
     facts=_facts,

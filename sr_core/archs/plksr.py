@@ -150,6 +150,7 @@ PLKSR = Arch(
     name="plksr",
     paper="arXiv:2404.11848",
     first_key="feats.1.lk.conv.weight",
+    config=PlksrConfig,
     config_of=_config_of,
     build=Plksr,
     facts=_facts,

@@ -133,6 +133,7 @@ RFDN = Arch(
     name="rfdn",
     paper="arXiv:2009.11551",
     first_key="B1.c1_d.weight",
+    config=RfdnConfig,
     config_of=_config_of,
     build=Rfdn,
     facts=_facts,

@@ -122,6 +122,7 @@ RLFN = Arch(
     name="rlfn",
     paper="arXiv:2205.07514",
     first_key="block_1.esa.conv1.weight",
+    config=RlfnConfig,
     config_of=_config_of,
     build=Rlfn,
     facts=_facts,

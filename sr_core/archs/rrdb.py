@@ -182,6 +182,7 @@ RRDB = Arch(
     name="rrdb",
     paper="arXiv:1809.00219",
     first_key="conv_body.weight",
+    config=RrdbConfig,
     config_of=_config_of,
     build=Rrdb,
     facts=_facts,

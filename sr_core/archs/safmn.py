@@ -160,6 +160,7 @@ SAFMN = Arch(
     name="safmn",
     paper="arXiv:2302.13800",
     first_key="norm.gamma",
+    config=SafmnConfig,
     config_of=_config_of,
     build=Safmn,
     facts=_facts,

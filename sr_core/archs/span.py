@@ -152,6 +152,7 @@ SPAN = Arch(
     name="span",
     paper="arXiv:2311.12770",
     first_key="conv_cat.weight",
+    config=SpanConfig,
     config_of=_config_of,
     build=Span,
     facts=_facts,

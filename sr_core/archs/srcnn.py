@@ -125,6 +125,7 @@ SRCNN = Arch(
     name="srcnn",
     paper="arXiv:1501.00092",
     first_key="extract.weight",
+    config=SrcnnConfig,
     config_of=_config_of,
     build=Srcnn,
     facts=_facts,

@@ -198,6 +198,7 @@ SRRESNET = Arch(
     name="srresnet",
     paper="arXiv:1609.04802",
     first_key="body_end.weight",
+    config=SrResNetConfig,
     config_of=_config_of,
     build=SrResNet,
     facts=_facts,

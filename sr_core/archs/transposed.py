@@ -95,6 +95,7 @@ TRANSPOSED = Arch(
     name="transposed",
     paper="arXiv:1608.00367",
     first_key="deconvs.0.weight",
+    config=TransposedConfig,
     config_of=_config_of,
     build=Transposed,
     facts=_facts,

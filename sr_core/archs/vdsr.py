@@ -124,6 +124,7 @@ VDSR = Arch(
     name="vdsr",
     paper="arXiv:1511.04587",
     first_key="layers.0.weight",
+    config=VdsrConfig,
     config_of=_config_of,
     build=Vdsr,
     facts=_facts,

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     )
 
 
-def test_help_answers_within_a_third_of_a_second() -> None:
+def test_help_costs_less_than_a_third_of_a_second() -> None:
+    """Of a core's time: how long it takes is also up to what else the machine does."""
     seconds = []
-    for _ in range(5):
-        start_s = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert "upscale" in python("-c", "from jobs.cli import main; main(['--help'])").stdout
-        seconds.append(time.perf_counter() - start_s)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(seconds) < 0.3
 
 
