@@ -79,16 +79,6 @@ def init_weights(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def discriminator_loss(true_logits: Tensor, made_logits: Tensor) -> Tensor:
-    """Mean cross entropy of judging true images true and made ones made; 2 log 2 where it cannot tell."""
-    return F.softplus(-true_logits).mean() + F.softplus(made_logits).mean()
-
-
-def generator_loss(made_logits: Tensor) -> Tensor:
-    """Mean cross entropy of made images being judged true: the non-saturating loss of Goodfellow et al."""
-    return F.softplus(-made_logits).mean()
-
-
 def _config_of(state_dict: StateDict) -> GanConfig:
     num_noise = int(state_dict["stages.0.0.weight"].shape[0])
     num_stages = sum(key.startswith("stages.") and value.dim() == 4 for key, value in state_dict.items())

@@ -1,0 +1,1 @@
+"""Training: data, losses, update rules and what a run leaves behind."""
