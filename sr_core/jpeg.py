@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ def jpeg(rgb: Tensor, quality: int) -> Tensor:
     return (decoded[..., :height, :width] * 255).round().clamp(0, 255) / 255
 
 
+@lru_cache
 def _steps(table: tuple[tuple[int, ...], ...], quality: int) -> Tensor:
     """The quantiser's steps (8, 8) for a quality, those of Annex K being 50's."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -68,6 +70,7 @@ def _coded(plane: Tensor, steps: Tensor) -> Tensor:
     return decoded.round().clamp(-128, 127)
 
 
+@lru_cache(maxsize=1)
 def _cosines() -> Tensor:
     """The orthonormal cosine basis (frequency, place) of T.81 A.3.3."""
     places = (torch.arange(_BLOCK_PX) * 2 + 1) * math.pi / (2 * _BLOCK_PX)
