@@ -1,0 +1,182 @@
+"""One step of training: from a batch to changed weights, in the order of the paper."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sr_core.errors import TrainError
+from sr_core.train.group import Group
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's share of a batch.
+
+    Attributes:
+        number: Of the batch within its stage; all random numbers of the step follow from it.
+        lr_frames: (B, 3, h, w) float32 0..1 on the device.
+        hr_frames: (B, 3, scale * h, scale * w).
+    """
+
+    number: int
+    lr_frames: Tensor
+    hr_frames: Tensor
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What a step tells.
+
+    Attributes:
+        losses: By name, means over the batch and all workers.
+        gradient_norms: By player, before clipping.
+    """
+
+    losses: Mapping[str, float]
+    gradient_norms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """What a network is trained to make small."""
+
+    def __call__(self, sr_frames: Tensor, hr_frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum, to take gradients of, and its parts by name."""
+
+
+class Step(Protocol):
+    """Takes one step after the other."""
+
+    def __call__(self, batch: Batch, share: float) -> StepLog:
+        """Changes weights for the better, at `share` of the learning rate.
+
+        Raises:
+            TrainError: A loss or gradient is not finite; then nothing was changed.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on exactly; without the networks."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from where another one was."""
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """In what numbers a step computes.
+
+    Attributes:
+        dtype: That forward passes run in; weights and sums stay in float32.
+        num_parts: In how many parts a worker takes its batch, one after the other, where memory is short.
+        clip_norm: Gradients longer than this are shortened to it; infinite to let them be.
+    """
+
+    dtype: torch.dtype = torch.float32
+    num_parts: int = 1
+    clip_norm: float = math.inf
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """The context of forward passes."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, self.dtype)
+
+
+class PixelStep:
+    """Adam on a sum of losses between pictures."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        learning_rate: float,
+        group: Group,
+        numerics: Numerics,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> None:
+        self._network = network
+        self._objective = objective
+        self._learning_rate = learning_rate
+        self._group = group
+        self._numerics = numerics
+        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._optimizer = torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, foreach=True)
+        self._scaler = torch.amp.GradScaler(group.device.type, enabled=numerics.dtype == torch.float16)
+
+    def __call__(self, batch: Batch, share: float) -> StepLog:
+        """See `Step`."""
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = self._add_gradients(batch)
+        self._scaler.unscale_(self._optimizer)
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        self._group.average([*gradients, *losses.values()])
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not self._scaler.is_enabled():  # a scaler skips such steps itself, and tries a smaller scale
+            refuse_infinite({**losses, "gradient": norm}, batch)
+        torch.nn.utils.clip_grads_with_norm_(self._weights, self._numerics.clip_norm, norm)
+        for settings in self._optimizer.param_groups:
+            settings["lr"] = share * self._learning_rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return StepLog({name: float(loss) for name, loss in losses.items()}, {"generator": float(norm)})
+
+    def _add_gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Adds up the gradients of all parts of the batch, and returns the mean losses."""
+        means: dict[str, Tensor] = {}
+        for lr_frames, hr_frames in parts(batch, self._numerics.num_parts):
+            with self._numerics.autocast(self._group.device):
+                total, losses = self._objective(self._network(lr_frames).float(), hr_frames)
+            share = len(lr_frames) / len(batch.lr_frames)
+            self._scaler.scale(total * share).backward()  # type: ignore[no-untyped-call]
+            for name, loss in {**losses, "total": total}.items():
+                means[name] = means.get(name, torch.zeros_like(total)) + loss.detach() * share
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Step`."""
+        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Step`."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+def parts(batch: Batch, num_parts: int) -> list[tuple[Tensor, Tensor]]:
+    """The batch in up to so many parts of nearly one size: LR and HR frames of each."""
+    return list(zip(batch.lr_frames.chunk(num_parts), batch.hr_frames.chunk(num_parts), strict=True))
+
+
+def refuse_infinite(values: Mapping[str, Tensor], batch: Batch) -> None:
+    """Stops a step before it changes anything.
+
+    Raises:
+        TrainError: One of the values is not finite.
+    """
+    wrong = [f"{name} {float(value)}" for name, value in values.items() if not bool(torch.isfinite(value))]
+    if wrong:
+        raise TrainError(
+            "A step of training is not finite",
+            where=f"batch {batch.number}",
+            got=", ".join(wrong),
+            expected="finite losses and gradients",
+            next_step="lower the learning rate, or clip gradients",
+        )
+
+
+def seed_step(seed: int, stage: int, number: int, rank: int) -> None:
+    """Seeds torch's own random numbers, which networks draw noise from, for one batch of one worker."""
+    digest = hashlib.sha256(f"{seed} {stage} {number} {rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+def tensors_of(networks: Sequence[nn.Module]) -> list[Tensor]:
+    """Weights and buffers of networks, in one order."""
+    return [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
