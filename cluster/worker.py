@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import platform
@@ -72,6 +73,7 @@ _log = logging.getLogger(__name__)
 
 _OF_THE_MACHINE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 _BYTES_DEPEND_ON = ("framelift", "torch", "av", "numpy", "pyvips", "pyvips-binary", "pillow")
+_ALSO_IF_THERE = ("spandrel", "torchvision", "einops")
 
 
 class Worker:
@@ -284,6 +286,9 @@ def _is_scratch(place: str) -> bool:
 
 def _device_class(device: Literal["cpu", "cuda"]) -> DeviceClass:
     versions = {name: metadata.version(name) for name in _BYTES_DEPEND_ON}
+    for name in _ALSO_IF_THERE:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     capability = torch.backends.cpu.get_cpu_capability()
     has_avx2 = capability in ("AVX2", "AVX512")
     name = torch.cuda.get_device_name(0) if device == "cuda" else f"{platform.machine()} {capability}"

@@ -70,8 +70,9 @@ class UpscaleSpec(BaseModel):
         output: The file or folder to write; folders mirror the tree of the input.
         model: A name that `framelift models` lists, or the path of a weights file.
         blend: What the model's weights are blended with.
-        scale: Output size / input size; by default that of the model's weights, or 2.
-        height: Height of the outputs in pixels, in place of a scale.
+        scale: Output size / input size; by default that of the model's weights, or 2. Weights that do not
+            tell theirs need it.
+        height: Height of the outputs in pixels, in place of a scale; beside one, that is the weights'.
         video: How videos are encoded.
         image: How still images and animations are written.
         sequences: Whether numbered images are videos.
@@ -125,7 +126,8 @@ class UpscaleSpec(BaseModel):
     @field_validator("height")
     @classmethod
     def _instead_of_scale(cls, height: int | None, info: ValidationInfo) -> int | None:
-        if height is not None and info.data.get("scale") is not None:
+        is_interpolation = info.data.get("model") in set(Kernel)
+        if height is not None and info.data.get("scale") is not None and is_interpolation:
             raise _misfit(("height", "given beside a scale; give one of the two"))
         return height
 

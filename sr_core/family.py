@@ -16,6 +16,7 @@ from torch import nn
 
 from sr_core.archs.arch import StateDict
 from sr_core.errors import ModelError
+from sr_core.memory import is_out_of_memory
 from sr_core.weights import read_weights
 
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
@@ -72,6 +73,8 @@ def build_network(state_dict: StateDict, families: Sequence[Family[N_co]], where
                 # Assigning compares keys and shapes, and costs nothing, however large shapes claim to be.
                 family.build(config).load_state_dict(state_dict, assign=True)
         except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            if is_out_of_memory(error):
+                raise
             misfit = f"as {family.name}: {' '.join(str(error).split())[:300]}"
             continue
         network = family.build(config)

@@ -166,7 +166,7 @@ def _checked(descriptor: Any, where: str) -> ForeignModel:
             expected="super-resolution of 3 channels (RGB) or of 1 (luma)",
         )
     dtypes = [torch.float32]
-    dtypes += [torch.bfloat16] if descriptor.supports_bfloat16 else []
+    # Not bf16, whose 8 bits would cut the picture itself: which layers carry it, spandrel does not tell.
     dtypes += [torch.float16] if descriptor.supports_half else []
     facts = ModelFacts(
         name=name,

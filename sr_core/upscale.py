@@ -134,7 +134,30 @@ class Upscaler:
             _check_planes(each, plane_format, where)
         conversion.refuse_contradictions(where)
         lr_frame = self._to_units(planes, conversion)
-        sr_frame = self.run(self._window(lr_frame, before, after, conversion))
+        sr_frame = self.run(self._window(lr_frame, before, after, conversion), where)
+        size = output_size or self._scaled(lr_frame.size)
+        colors = self._from_network_output(sr_frame, lr_frame, conversion, size)
+        return *colors, *_alpha_planes(lr_frame, conversion.out_format, size)
+
+    @torch.inference_mode()
+    def run(self, lr_frame: Tensor, where: str = "") -> Tensor:
+        """The network over a whole frame, in tiles; smaller ones from now on if memory runs out.
+
+        Args:
+            lr_frame: (1, C, h, w) float32 on the device, in the model's colour mode; (1, T, C, h, w) for
+                models that see T frames at once.
+            where: Names the frame in errors.
+
+        Returns:
+            (1, C, scale * h, scale * w), float32.
+
+        Raises:
+            OutputError: The network made values that are not finite.
+            MemoryError, torch.OutOfMemoryError, RuntimeError: Even the smallest tile does not fit; see
+                `is_out_of_memory`.
+            WorkerError: The frame does not fit, and the model allows no tiles.
+        """
+        sr_frame = self._run(lr_frame)
         if not math.isfinite(float(sr_frame.sum())):
             raise OutputError(
                 "The network made values that are not finite",
@@ -142,26 +165,9 @@ class Upscaler:
                 got=f"{self.model.facts.name} on {self.device}",
                 next_step="try precision fp32",
             )
-        size = output_size or self._scaled(lr_frame.size)
-        colors = self._from_network_output(sr_frame, lr_frame, conversion, size)
-        return *colors, *_alpha_planes(lr_frame, conversion.out_format, size)
+        return sr_frame
 
-    @torch.inference_mode()
-    def run(self, lr_frame: Tensor) -> Tensor:
-        """The network over a whole frame, in tiles; smaller ones from now on if memory runs out.
-
-        Args:
-            lr_frame: (1, C, h, w) float32 on the device, in the model's colour mode; (1, T, C, h, w) for
-                models that see T frames at once.
-
-        Returns:
-            (1, C, scale * h, scale * w), float32.
-
-        Raises:
-            MemoryError, torch.OutOfMemoryError, RuntimeError: Even the smallest tile does not fit; see
-                `is_out_of_memory`.
-            WorkerError: The frame does not fit, and the model allows no tiles.
-        """
+    def _run(self, lr_frame: Tensor) -> Tensor:
         while True:
             try:
                 return self._run_tiles(lr_frame)

@@ -19,6 +19,7 @@ from torch import Tensor
 from sr_core.archs import ARCHS
 from sr_core.archs.arch import Arch, Form, StateDict
 from sr_core.errors import ModelError
+from sr_core.memory import is_out_of_memory
 
 # Where training frameworks put the weights of a checkpoint, best first.
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator")
@@ -151,6 +152,8 @@ def _try(arch: Arch, form: Form, state_dict: StateDict, scale: int | None) -> Re
         with torch.device("meta"):
             expected = arch.build(config).state_dict()
     except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        if is_out_of_memory(error):
+            raise
         return Misfit(arch, 0, f"no {arch.name}: {type(error).__name__} {error}")
     wrong = [
         *(f"no {key}" for key in expected if key not in own),
@@ -204,12 +207,13 @@ def _decode(data: bytes, path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except _UNREADABLE as error:
-        raise _load_error(error, path) from error
+        raise _load_error(error, path, data) from error
 
 
-def _load_error(error: Exception, path: Path) -> ModelError:
+def _load_error(error: Exception, path: Path, data: bytes) -> ModelError:
     text = str(error)
-    if "nsupported" in text or "GLOBAL" in text:
+    is_pickle = data.startswith((b"PK", b"\x80"))
+    if is_pickle and ("nsupported" in text or "GLOBAL" in text):
         return ModelError(
             "The weights file holds pickled objects, which may run code, and is not opened",
             where=str(path),
@@ -220,7 +224,7 @@ def _load_error(error: Exception, path: Path) -> ModelError:
     return ModelError(
         "Not a weights file, or a damaged one",
         where=str(path),
-        got=f"{type(error).__name__}: {(text.splitlines() or [''])[0][:200]}",
+        got=(text.splitlines() or [""])[0][:200] if is_pickle else f"a file that begins with {data[:8]!r}",
         expected="safetensors or a torch checkpoint",
     )
 

@@ -25,6 +25,8 @@ DOORS = {
     "jobs": ("jobs/",),
     "typer": ("jobs/cli.py",),
     "rich": ("jobs/",),
+    "spandrel": (),
+    "torchvision": (),
 }
 # Plans, state, decisions and specs are values: importing them must stay a matter of milliseconds.
 LIGHT = (
@@ -32,6 +34,7 @@ LIGHT = (
     "cluster.driver",
     "cluster.executor",
     "cluster.inputs",
+    "cluster.job",
     "cluster.layout",
     "cluster.machines",
     "cluster.manifest",
@@ -57,6 +60,7 @@ LIGHT = (
     "jobs.submit",
     "jobs.upscale",
     "jobs.view",
+    "sr_core.blend",
     "sr_core.errors",
 )
 

@@ -133,3 +133,11 @@ def test_what_cannot_be_blended_is_told_before_anything_runs(flags: dict[str, st
     with pytest.raises(SpecError) as caught:
         spec_of(**flags)
     assert said in caught.value.what
+
+
+def test_a_scale_beside_a_height_is_that_of_weights() -> None:
+    both = UpscaleSpec(input="in", output="out", model="fsrcnn.pth", scale=3, height=720)
+
+    assert (both.scale, both.height) == (3, 720)
+    with pytest.raises(ValidationError, match="give one of the two"):
+        UpscaleSpec(input="in", output="out", model="bicubic", scale=3, height=720)
