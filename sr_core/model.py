@@ -68,7 +68,7 @@ def load_model(name_or_path: str, scale: int | None = None, blend: Blend | None 
 
     Args:
         name_or_path: One of `list_models()`, or the path of a weights file, which has a suffix or a slash.
-        scale: Upscaling factor. Interpolation needs it; weights bring their own, and it must be the same.
+        scale: HR size / LR size. Interpolation needs it; weights bring their own, and it must be the same.
         blend: Other weights of the same network, which are blended with these.
 
     Raises:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sr_core.archs import ARCHS
-from sr_core.archs.arch import Arch, Form, StateDict
+from sr_core.archs.arch import Arch, Form, ScaleUntold, StateDict
 from sr_core.errors import ModelError
 from sr_core.memory import is_out_of_memory
 
@@ -101,7 +101,7 @@ def recognise(state_dict: StateDict, scale: int | None = None, where: str = "") 
 
     Args:
         state_dict: Tensors by key, as from `read_weights`.
-        scale: Upscaling factor where weights do not tell theirs.
+        scale: HR size / LR size where weights do not tell theirs.
         where: Names the weights in errors.
 
     Raises:
@@ -125,13 +125,25 @@ def recognise_or_why(state_dict: StateDict, scale: int | None, where: str) -> Re
         for form in arch.forms:
             try:
                 found = _try(arch, form, state_dict, scale)
-            except ModelError as error:
-                error.where = f"{where}, {error.where}" if where else error.where
-                raise
+            except ScaleUntold as untold:
+                # Whether they are of this architecture at all shows with any scale that it may have.
+                found = _try(arch, form, state_dict, (*untold.scales, 2)[0])
+                if isinstance(found, Recognised):
+                    raise _scale_needed(arch, scale, untold.scales, where) from untold
             if isinstance(found, Recognised):
                 return found
             misfits += [found] if found else []
     return _unknown(state_dict, misfits, where)
+
+
+def _scale_needed(arch: Arch, scale: int | None, scales: tuple[int, ...], where: str) -> ModelError:
+    return ModelError(
+        "The weights do not tell their scale",
+        where=f"{where}, {arch.name}" if where else arch.name,
+        got=f"scale {scale}",
+        expected=f"one of {', '.join(map(str, scales))}" if scales else "the one that they were trained for",
+        next_step="give it: --scale 2, for example",
+    )
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,8 @@ def _try(arch: Arch, form: Form, state_dict: StateDict, scale: int | None) -> Re
         config = replace(arch.config_of(own, scale), **dict(form.config))
         with torch.device("meta"):
             expected = arch.build(config).state_dict()
+    except ScaleUntold:
+        raise
     except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
         if is_out_of_memory(error):
             raise

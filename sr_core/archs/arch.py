@@ -18,6 +18,10 @@ StateDict = Mapping[str, Tensor]
 
 ALL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
+# Of networks all of whose layers carry the picture itself: in bf16, any one of them shifts smooth colours by
+# some codes of 10 bits.
+WITHOUT_BF16 = (torch.float32, torch.float16)
+
 
 class ColorMode(StrEnum):
     """What the channels of a network's input and output are; floats, nominally 0..1 (chroma -0.5..0.5).
@@ -35,6 +39,9 @@ class ColorMode(StrEnum):
     def num_channels(self) -> int:
         """Channels of input and output."""
         return {ColorMode.RGB: 3, ColorMode.LUMA: 1, ColorMode.YUV420: 6}[self]
+
+
+RGB_CHANNELS = ColorMode.RGB.num_channels
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,29 @@ class Network(nn.Module, ABC):
     """
 
     def set_body_dtype(self, dtype: torch.dtype) -> None:
-        """Run the body in `dtype` from now on; the skip path and the last layer stay in float32."""
+        """Run the body in `dtype` from now on.
+
+        The last layer stays in float32, and so does what goes past the body straight to it: the picture that
+        is added at the end, or the features of a `SkipConv`. A skip whose sum is upsampled by further layers,
+        as in EDSR, is of the body.
+        """
         set_dtype(self, dtype)
 
     @abstractmethod
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale float32 frames to float32 frames."""
+
+
+class ScaleUntold(ValueError):  # noqa: N818 - nothing is wrong with the weights
+    """Weights are for any scale, or for several, and none of those was asked for.
+
+    Attributes:
+        scales: Those that they are for; empty if it may be any.
+    """
+
+    def __init__(self, scales: tuple[int, ...] = ()) -> None:
+        super().__init__(f"for {', '.join(map(str, scales)) or 'any scale'}")
+        self.scales = scales
 
 
 @dataclass(frozen=True)
@@ -112,7 +136,7 @@ class Arch:
         config_of: Those, read from the shapes of a state_dict under the network's own keys. It
             may raise KeyError, IndexError or ValueError where they are not of this family. Whether all keys
             and shapes are the network's is compared afterwards. The other argument is the scale that the user
-            asked for, if any, which counts only where the weights do not tell.
+            asked for, if any, which counts only where the weights do not tell: there, `ScaleUntold` asks.
         build: An untrained network from hyper-parameters.
         facts: What the engine must know about that network.
         forms: In which its weights are found, the most usual first.

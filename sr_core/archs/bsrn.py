@@ -6,19 +6,16 @@ Paper: Blueprint Separable Residual Network for Efficient Image Super-Resolution
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
-from sr_core.archs.ends import OutputConv
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.ends import Float32Conv, OutputConv, SkipConv
 from sr_core.archs.esa import EnhancedSpatialAttention
-from sr_core.archs.skip import SkipConv
-
-_NUM_CHANNELS = 3
+from sr_core.archs.subpixel import shuffle_scale
 
 # How often the authors' network takes the picture, side by side.
 _NUM_COPIES = 4
@@ -35,7 +32,7 @@ class BsrnConfig:
         num_kept: Channels that every step of a block puts aside.
         num_reduced: Channels inside the attention.
         num_blocks: Blocks.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
     """
 
     num_feat: int = 48
@@ -64,8 +61,8 @@ class BlueprintSkipConv(nn.Module):
 
     def __init__(self, num_out: int) -> None:
         super().__init__()
-        self.pw = SkipConv(_NUM_CHANNELS, num_out, 1)
-        self.dw = OutputConv(num_out, num_out, 3, padding=1, groups=num_out)
+        self.pw = SkipConv(RGB_CHANNELS, num_out, 1)
+        self.dw = Float32Conv(num_out, num_out, 3, padding=1, groups=num_out)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """(B, 3, h, w) to (B, out, h, w)."""
@@ -116,7 +113,7 @@ class Bsrn(Network):
         self.c1 = nn.Conv2d(num_feat * config.num_blocks, num_feat, 1)
         self.c2 = BlueprintConv(num_feat, num_feat)
         self.upsampler = nn.Sequential(
-            OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -135,8 +132,8 @@ def _own(state_dict: StateDict) -> dict[str, Tensor]:
     own = dict[str, Tensor]()
     for key, value in state_dict.items():
         name = key.replace("upsampler.upsampleOneStep.", "upsampler.")
-        if value.dim() == 2 and value.shape[1] == _NUM_COPIES * _NUM_CHANNELS and key == _FIRST_KEY:
-            value = value.reshape(-1, _NUM_COPIES, _NUM_CHANNELS).sum(1)
+        if value.dim() == 2 and value.shape[1] == _NUM_COPIES * RGB_CHANNELS and key == _FIRST_KEY:
+            value = value.reshape(-1, _NUM_COPIES, RGB_CHANNELS).sum(1)
         own[name] = value[..., None, None] if value.dim() == 2 else value
     return own
 
@@ -147,7 +144,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> BsrnConfig:
         num_kept=state_dict["B1.c1_d.weight"].shape[0],
         num_reduced=state_dict["B1.esa.conv1.weight"].shape[0],
         num_blocks=sum(key.endswith(".c5.weight") for key in state_dict),
-        scale=math.isqrt(state_dict["upsampler.0.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict["upsampler.0.weight"].shape[0]),
     )
 
 

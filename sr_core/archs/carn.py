@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import (
+    ALL_DTYPES,
+    RGB_CHANNELS,
+    Arch,
+    ColorMode,
+    Form,
+    ModelFacts,
+    Network,
+    ScaleUntold,
+    StateDict,
+)
 from sr_core.archs.ends import InputConv, OutputConv
+from sr_core.archs.mean_color import with_mean_color, without_mean_color, without_mean_layers
 from sr_core.archs.subpixel import staged_reach_px, stages_of
-from sr_core.errors import ModelError
 
-_MEAN_RGB = (0.4488, 0.4371, 0.4040)
 _NUM_STEPS = 3
 
 
@@ -29,8 +38,8 @@ class CarnConfig:
     Attributes:
         num_feat: Channels.
         num_groups: Groups of channels in the 3x3 convolutions.
-        scale: Upscaling factor.
-        scales: The factors for which the weights have upsampling, of which `scale` is one; the others' is
+        scale: HR size / LR size.
+        scales: Those for which the weights have upsampling, of which `scale` is one; the others' is
             carried along and stays as it is.
     """
 
@@ -125,49 +134,31 @@ class Carn(Cascade, Network):
         num_feat, num_groups = config.num_feat, config.num_groups
         super().__init__(num_feat)
         self.scale = config.scale
-        self.entry = InputConv(3, num_feat, 3, padding=1)
+        self.entry = InputConv(RGB_CHANNELS, num_feat, 3, padding=1)
         self.b1 = CascadingBlock(num_feat, num_groups)
         self.b2 = CascadingBlock(num_feat, num_groups)
         self.b3 = CascadingBlock(num_feat, num_groups)
         self.upsample = nn.ModuleDict(
             {f"up{scale}": Upsampling(num_feat, num_groups, scale) for scale in config.scales}
         )
-        self.exit = OutputConv(num_feat, 3, 3, padding=1)
+        self.exit = OutputConv(num_feat, RGB_CHANNELS, 3, padding=1)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""
-        mean = lr_frames.new_tensor(_MEAN_RGB).view(1, 3, 1, 1)
-        features = self.cascade(self.entry(lr_frames - mean), (self.b1, self.b2, self.b3))
+        features = self.cascade(self.entry(without_mean_color(lr_frames)), (self.b1, self.b2, self.b3))
         picture: Tensor = self.exit(self.upsample[f"up{self.scale}"](features))
-        return picture + mean
+        return with_mean_color(picture)
 
 
 def _without_means(state_dict: StateDict) -> StateDict:
-    """The authors' sub_mean and add_mean are constants here; others than theirs are not recognised."""
-    mean, identity = torch.tensor(_MEAN_RGB), torch.eye(3).view(3, 3, 1, 1)
-    known = {
-        "sub_mean.shifter.weight": identity,
-        "sub_mean.shifter.bias": -mean,
-        "add_mean.shifter.weight": identity,
-        "add_mean.shifter.bias": mean,
-    }
-    return {key: value for key, value in state_dict.items() if not _is(value, known.get(key))}
-
-
-def _is(value: Tensor, known: Tensor | None) -> bool:
-    return known is not None and value.shape == known.shape and torch.allclose(value, known)
+    return without_mean_layers(state_dict, "sub_mean.shifter", "add_mean.shifter")
 
 
 def _config_of(state_dict: StateDict, scale: int | None) -> CarnConfig:
     matches = (re.fullmatch(r"upsample\.up(\d)\.body\.0\.weight", key) for key in state_dict)
     scales = tuple(sorted(int(match[1]) for match in matches if match))
     if len(scales) > 1 and scale not in scales:
-        raise ModelError(
-            "These CARN-M weights are for several scales",
-            got=f"scale {scale}",
-            expected=f"one of {', '.join(map(str, scales))}",
-            next_step="give one of these with --scale",
-        )
+        raise ScaleUntold(scales)
     num_feat, num_in_group = state_dict["b1.b1.body.0.weight"].shape[:2]
     return CarnConfig(
         num_feat=num_feat,

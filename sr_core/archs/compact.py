@@ -6,7 +6,6 @@ Paper: Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthet
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
+from sr_core.archs.subpixel import shuffle_scale
 from sr_core.errors import ModelError
 
 _COLOR_MODES = {mode.num_channels: mode for mode in ColorMode}
@@ -42,7 +42,7 @@ class CompactConfig:
         num_channels: Channels of input and output.
         num_feat: Channels in between.
         num_conv: Convolutions between the first and the last.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         activation: Non-linearity.
     """
 
@@ -95,7 +95,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> CompactConfig:
     """
     num_feat, num_channels = state_dict["body.0.weight"].shape[:2]
     last = max(_convolutions(state_dict))
-    scale = math.isqrt(state_dict[f"body.{last}.weight"].shape[0] // num_channels)
+    scale = shuffle_scale(state_dict[f"body.{last}.weight"].shape[0], num_channels)
     activation = Activation.PRELU if "body.1.weight" in state_dict else Activation.RELU
     return CompactConfig(num_channels, num_feat, last // 2 - 1, scale, activation)
 

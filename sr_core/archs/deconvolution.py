@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 
 # (kernel, stride, padding) of the transposed stages, by scale.
@@ -42,7 +42,7 @@ class Deconvolution(Network):
     def __init__(self, config: DeconvolutionConfig) -> None:
         super().__init__()
         widths, stages = config.widths, _STAGES[config.scale]
-        self.first = nn.Sequential(InputConv(3, widths[0], 3, padding=1), nn.LeakyReLU(_SLOPE))
+        self.first = nn.Sequential(InputConv(RGB_CHANNELS, widths[0], 3, padding=1), nn.LeakyReLU(_SLOPE))
         self.blocks = nn.ModuleList(
             _normed(nn.Conv2d(before, after, 3, padding=1, bias=False))
             for before, after in itertools.pairwise(widths)
@@ -52,7 +52,7 @@ class Deconvolution(Network):
             _normed(nn.ConvTranspose2d(before, after, *geometry, bias=False))
             for (before, after), geometry in zip(itertools.pairwise(narrowing), stages, strict=True)
         )
-        self.last = OutputConv(narrowing[-1], 3, 3, padding=1)
+        self.last = OutputConv(narrowing[-1], RGB_CHANNELS, 3, padding=1)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""

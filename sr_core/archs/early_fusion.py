@@ -8,7 +8,6 @@ frames around them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
+from sr_core.archs.subpixel import shuffle_scale
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EarlyFusionConfig:
         color_mode: Channels of input and output.
         num_feat: Channels in between.
         num_conv: Convolutions between the first and the last.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
     """
 
     num_frames: int = 3
@@ -65,7 +65,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> EarlyFusionConfig:
     num_outputs = state_dict["tail.weight"].shape[0]
     num_conv = sum(key.startswith("body.") and value.dim() == 4 for key, value in state_dict.items())
     for mode in ColorMode:
-        found = math.isqrt(num_outputs // mode.num_channels)
+        found = shuffle_scale(num_outputs, mode.num_channels)
         num_frames = num_inputs // mode.num_channels
         sizes = (num_frames * mode.num_channels, mode.num_channels * found**2)
         if sizes == (num_inputs, num_outputs) and num_frames % 2 and num_frames > 1:

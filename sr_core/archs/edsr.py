@@ -8,17 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 from sr_core.archs.keys import numbers_of, renamed
+from sr_core.archs.mean_color import with_mean_color, without_mean_color, without_mean_layers
 from sr_core.archs.subpixel import scale_of, staged_reach_px, stages_of
-
-# Of DIV2K's training pictures.
-_MEAN_RGB = (0.4488, 0.4371, 0.4040)
 
 # From this width on, blocks are scaled down: training diverges without.
 _WIDE = 256
@@ -30,17 +27,17 @@ class EdsrConfig:
 
     Attributes:
         num_feat: Channels between the first and the last convolution.
-        num_block: Residual blocks.
-        scale: Upscaling factor.
+        num_blocks: Residual blocks.
+        scale: HR size / LR size.
         block_strength: What a block adds is multiplied by this.
-        white: What the network takes for white, 255 or 1.
+        value_range: What the network takes for white, 255 or 1.
     """
 
     num_feat: int = 64
-    num_block: int = 16
+    num_blocks: int = 16
     scale: int = 2
     block_strength: float = 1.0
-    white: float = 255.0
+    value_range: float = 255.0
 
 
 class _Block(nn.Module):
@@ -61,29 +58,23 @@ class Edsr(Network):
     def __init__(self, config: EdsrConfig) -> None:
         super().__init__()
         num_feat, strength = config.num_feat, config.block_strength
-        self.stages, self.white = stages_of(config.scale), config.white
-        self.conv_first = InputConv(3, num_feat, 3, padding=1)
-        self.body = nn.Sequential(*(_Block(num_feat, strength) for _ in range(config.num_block)))
+        self.stages, self.value_range = stages_of(config.scale), config.value_range
+        self.conv_first = InputConv(RGB_CHANNELS, num_feat, 3, padding=1)
+        self.body = nn.Sequential(*(_Block(num_feat, strength) for _ in range(config.num_blocks)))
         self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsample = nn.ModuleList(
             nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1) for factor in self.stages
         )
-        self.conv_last = OutputConv(num_feat, 3, 3, padding=1)
+        self.conv_last = OutputConv(num_feat, RGB_CHANNELS, 3, padding=1)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""
-        shallow = self.conv_first(_with_mean(lr_frames, -1.0) * self.white)
+        shallow = self.conv_first(without_mean_color(lr_frames) * self.value_range)
         features = shallow + self.conv_after_body(self.body(shallow))
         for conv, factor in zip(self.upsample, self.stages, strict=True):
             features = F.pixel_shuffle(conv(features), factor)
         picture: Tensor = self.conv_last(features)
-        return _with_mean(picture / self.white, 1.0)
-
-
-def _with_mean(frames: Tensor, share: float) -> Tensor:
-    """(B, 3, h, w) with a share of the mean colour added to every pixel."""
-    channels = zip(frames.unbind(1), _MEAN_RGB, strict=True)
-    return torch.stack([channel + share * mean for channel, mean in channels], 1)
+        return with_mean_color(picture / self.value_range)
 
 
 def _config_of(state_dict: StateDict, scale: int | None) -> EdsrConfig:
@@ -91,7 +82,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> EdsrConfig:
     stages = [state_dict[f"upsample.{n}.weight"] for n in numbers_of(state_dict, "upsample")]
     return EdsrConfig(
         num_feat=num_feat,
-        num_block=len(numbers_of(state_dict, "body")),
+        num_blocks=len(numbers_of(state_dict, "body")),
         scale=scale_of(stages),
         block_strength=0.1 if num_feat >= _WIDE else 1.0,
     )
@@ -101,7 +92,7 @@ def _facts(config: EdsrConfig) -> ModelFacts:
     return ModelFacts(
         name="edsr",
         scale=config.scale,
-        halo_px=1 + 2 * config.num_block + 1 + staged_reach_px(stages_of(config.scale), 1),
+        halo_px=1 + 2 * config.num_blocks + 1 + staged_reach_px(stages_of(config.scale), 1),
         size_multiple=1,
         dtypes=ALL_DTYPES,
         color_mode=ColorMode.RGB,
@@ -124,13 +115,12 @@ def _mmagic(state_dict: StateDict) -> StateDict:
     )
 
 
-def _edsr_pytorch(state_dict: StateDict, white: float) -> StateDict:
-    """Its sub_mean and add_mean are constants here; those of another value stay, and are not recognised."""
-    num_block = max(numbers_of(state_dict, "body"), default=0)
+def _edsr_pytorch(state_dict: StateDict, value_range: float) -> StateDict:
+    num_blocks = max(numbers_of(state_dict, "body"), default=0)
     own = renamed(
         state_dict,
         (r"head\.0\.(\w+)", r"conv_first.\1"),
-        (rf"body\.{num_block}\.(\w+)", r"conv_after_body.\1"),
+        (rf"body\.{num_blocks}\.(\w+)", r"conv_after_body.\1"),
         (r"body\.(\d+)\.body\.0\.(\w+)", r"body.\1.conv1.\2"),
         (r"body\.(\d+)\.body\.2\.(\w+)", r"body.\1.conv2.\2"),
         (r"tail\.0\.0\.(\w+)", r"upsample.0.\1"),
@@ -138,18 +128,7 @@ def _edsr_pytorch(state_dict: StateDict, white: float) -> StateDict:
         (r"tail\.0\.4\.(\w+)", r"upsample.2.\1"),
         (r"tail\.1\.(\w+)", r"conv_last.\1"),
     )
-    shift = torch.tensor(_MEAN_RGB) * white
-    known = {
-        "sub_mean.weight": torch.eye(3).view(3, 3, 1, 1),
-        "sub_mean.bias": -shift,
-        "add_mean.weight": torch.eye(3).view(3, 3, 1, 1),
-        "add_mean.bias": shift,
-    }
-    return {key: value for key, value in own.items() if not _is(value, known.get(key))}
-
-
-def _is(value: Tensor, known: Tensor | None) -> bool:
-    return known is not None and value.shape == known.shape and torch.allclose(value, known)
+    return without_mean_layers(own, "sub_mean", "add_mean", value_range)
 
 
 EDSR = Arch(
@@ -163,8 +142,8 @@ EDSR = Arch(
     forms=(
         Form("framelift"),
         Form("BasicSR", _basicsr),
-        Form("EDSR-PyTorch, torchSR", partial(_edsr_pytorch, white=255.0)),
-        Form("EDSR-PyTorch of 0..1", partial(_edsr_pytorch, white=1.0), (("white", 1.0),)),
-        Form("mmagic", _mmagic, (("white", 1.0),)),
+        Form("EDSR-PyTorch, torchSR", partial(_edsr_pytorch, value_range=255.0)),
+        Form("EDSR-PyTorch of 0..1", partial(_edsr_pytorch, value_range=1.0), (("value_range", 1.0),)),
+        Form("mmagic", _mmagic, (("value_range", 1.0),)),
     ),
 )

@@ -6,18 +6,16 @@ Paper: Edge-enhanced Feature Distillation Network for Efficient Super-Resolution
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
-from sr_core.archs.ends import OutputConv
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.ends import OutputConv, SkipConv
 from sr_core.archs.esa import EnhancedSpatialAttention
-from sr_core.archs.skip import SkipConv
+from sr_core.archs.subpixel import shuffle_scale
 
-_NUM_CHANNELS = 3
 _NUM_CELLS = 4
 
 
@@ -29,7 +27,7 @@ class EfdnConfig:
         num_feat: Channels between cells.
         num_kept: Channels of each of a cell's four results.
         num_reduced: Channels inside the attention.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
     """
 
     num_feat: int = 48
@@ -98,11 +96,11 @@ class Efdn(Network):
     def __init__(self, config: EfdnConfig) -> None:
         super().__init__()
         num_feat = config.num_feat
-        self.head = SkipConv(_NUM_CHANNELS, num_feat, 3, padding=1)
+        self.head = SkipConv(RGB_CHANNELS, num_feat, 3, padding=1)
         self.cells = nn.ModuleList(Cell(config) for _ in range(_NUM_CELLS))
         self.local_fuse = nn.ModuleList(nn.Conv2d(2 * num_feat, num_feat, 1) for _ in range(_NUM_CELLS - 1))
         self.tail = nn.Sequential(
-            OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> EfdnConfig:
         num_feat=state_dict["head.weight"].shape[0],
         num_kept=state_dict["cells.0.branch.0.weight"].shape[0],
         num_reduced=state_dict["cells.0.att.conv1.weight"].shape[0],
-        scale=math.isqrt(state_dict["tail.0.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict["tail.0.weight"].shape[0]),
     )
 
 

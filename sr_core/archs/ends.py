@@ -37,17 +37,36 @@ class InputConv(nn.Conv2d):
         weight = F.pad(self.weight.repeat(1, num_parts, 1, 1), (0, 0, 0, 0, 0, num_zeros))
         return F.conv2d(filled, weight, self.bias, self.stride, self.padding, self.dilation)
 
+    def num_filling_macs(self, features: Tensor) -> int:
+        """Multiply-adds with zeros and remainders alone, of those that made (B, features, h', w')."""
+        num_parts = 2 if self.weight.dtype.itemsize < 4 else 1
+        num_filled = num_parts * self.in_channels + -num_parts * self.in_channels % _VECTOR_CHANNELS
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        return features.numel() * taps * (num_filled - self.in_channels)
 
-class OutputConv(nn.Conv2d):
-    """A convolution that gives the picture, or what is added to it: always in float32."""
+
+class Float32Conv(nn.Conv2d):
+    """A convolution that stays in float32, whatever the body of its network runs in."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h', w') float32 from (B, features, h, w) of any type."""
         return super().forward(features.to(self.weight.dtype))
 
 
+class OutputConv(Float32Conv):
+    """The last convolution, which gives the picture, or what is added to it."""
+
+
+class SkipConv(InputConv, Float32Conv):
+    """The first convolution of networks whose picture travels as features, past the body, to the last layer.
+
+    Where no picture is added at the end, these features are the picture. In bf16 they would shift smooth
+    colours by up to 3 codes of 10 bits, which no layer can mend.
+    """
+
+
 class OutputDeconv(nn.ConvTranspose2d):
-    """The same as a transposed convolution."""
+    """The last layer as a transposed convolution, in float32 as well."""
 
     def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, h', w') float32 from (B, features, h, w) of any type."""
@@ -55,14 +74,14 @@ class OutputDeconv(nn.ConvTranspose2d):
 
 
 def set_dtype(network: nn.Module, dtype: torch.dtype) -> None:
-    """Puts every layer of `network` but its last in `dtype`."""
+    """Puts every layer of `network` in `dtype`, but those that stay in float32 by their type."""
     for module in network.modules():
-        is_output = isinstance(module, OutputConv | OutputDeconv)
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_output:
+        is_float32 = isinstance(module, Float32Conv | OutputDeconv)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_float32:
             module.weight.data = _round_kernels(module.weight.data, dtype)
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             if tensor.is_floating_point():
-                tensor.data = tensor.data.to(torch.float32 if is_output else dtype)
+                tensor.data = tensor.data.to(torch.float32 if is_float32 else dtype)
 
 
 def _round_kernels(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -28,7 +28,7 @@ def enlarged_reach_px(scale: int, kernel: Kernel, radius_px: int) -> int:
     """How far the input of `enlarge` matters to its outputs within `radius_px` of an input pixel's own.
 
     Args:
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         kernel: The kernel.
         radius_px: In pixels of the enlarged picture.
 

@@ -6,7 +6,6 @@ Network, Shi et al. 2016 (arXiv:1609.05158).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import WITHOUT_BF16, Arch, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 from sr_core.archs.keys import joined, renamed
 from sr_core.archs.signals import Signal
+from sr_core.archs.subpixel import shuffle_scale
 from sr_core.kernels import Kernel
 
 _INPUT_SIDE = 5
@@ -36,7 +36,7 @@ class EspcnConfig:
 
     Attributes:
         num_feats: Channels after each convolution but the last; (64, 32) in the paper.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         signal: What the first convolution sees.
         activation: Non-linearity.
         has_sigmoid: Whether the result passes a sigmoid.
@@ -82,7 +82,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> EspcnConfig:
     num_channels = weights[0].shape[1]
     return EspcnConfig(
         tuple(weight.shape[0] for weight in weights[:-1]),
-        math.isqrt(weights[-1].shape[0] // num_channels),
+        shuffle_scale(weights[-1].shape[0], num_channels),
         Signal.of_channels(num_channels),
     )
 
@@ -93,7 +93,7 @@ def _facts(config: EspcnConfig) -> ModelFacts:
         scale=config.scale,
         halo_px=_INPUT_SIDE // 2 + len(config.num_feats),
         size_multiple=1,
-        dtypes=ALL_DTYPES,
+        dtypes=WITHOUT_BF16,
         color_mode=config.signal.color_mode,
         chroma_kernel=Kernel.BICUBIC,
     )

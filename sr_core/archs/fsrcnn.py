@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import WITHOUT_BF16, Arch, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputDeconv
 from sr_core.archs.keys import joined, renamed
 from sr_core.archs.signals import Signal
@@ -31,7 +31,7 @@ class FsrcnnConfig:
         num_feat: Channels of the wide layers, d in the paper.
         num_shrunk: Channels of the mapping, s.
         num_mapping: Convolutions of the mapping, m.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         signal: What the first convolution sees.
     """
 
@@ -66,6 +66,13 @@ class _SubPixelDeconv(OutputDeconv):
             features.to(weight.dtype), weight, self.bias.repeat_interleave(stride**2), padding=radius
         )
         return F.pixel_shuffle(squares, stride)
+
+    def num_filling_macs(self, frames: Tensor) -> int:
+        """Multiply-adds with taps outside the kernel, of those that made (B, C, stride * h, stride * w)."""
+        stride = self.stride[0]
+        window = (2 * _deconv_reach_px(stride) + 1) ** 2
+        num_true = frames.numel() // stride**2 * _OUTPUT_SIDE**2
+        return self.in_channels * (frames.numel() * window - num_true)
 
 
 def _deconv_reach_px(scale: int) -> int:
@@ -116,7 +123,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> FsrcnnConfig:
         wide,
         narrow,
         num_body // 2 - 3,
-        scale_asked_for(scale, "fsrcnn"),
+        scale_asked_for(scale),
         Signal.of_channels(num_channels),
     )
 
@@ -127,7 +134,7 @@ def _facts(config: FsrcnnConfig) -> ModelFacts:
         scale=config.scale,
         halo_px=_INPUT_SIDE // 2 + config.num_mapping + _deconv_reach_px(config.scale),
         size_multiple=1,
-        dtypes=ALL_DTYPES,
+        dtypes=WITHOUT_BF16,
         color_mode=config.signal.color_mode,
         chroma_kernel=Kernel.BICUBIC,
     )

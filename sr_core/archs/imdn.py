@@ -6,18 +6,16 @@ Paper: Lightweight Image Super-Resolution with Information Multi-distillation Ne
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
-from sr_core.archs.ends import OutputConv
-from sr_core.archs.skip import SkipConv
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.ends import OutputConv, SkipConv
+from sr_core.archs.subpixel import shuffle_scale
 
-_NUM_CHANNELS = 3
 _SLOPE = 0.05
 
 # So that the root has a gradient where a channel is flat.
@@ -32,7 +30,7 @@ class ImdnConfig:
         num_feat: Channels between blocks; a multiple of 4.
         num_blocks: Blocks.
         num_reduced: Channels inside the channel attention.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
     """
 
     num_feat: int = 64
@@ -90,13 +88,13 @@ class Imdn(Network):
         super().__init__()
         num_feat = config.num_feat
         self.block_names = [f"IMDB{number}" for number in range(1, config.num_blocks + 1)]
-        self.fea_conv = SkipConv(_NUM_CHANNELS, num_feat, 3, padding=1)
+        self.fea_conv = SkipConv(RGB_CHANNELS, num_feat, 3, padding=1)
         for name in self.block_names:
             self.add_module(name, DistillationBlock(num_feat, config.num_reduced))
         self.c = nn.Sequential(nn.Conv2d(num_feat * config.num_blocks, num_feat, 1), nn.LeakyReLU(_SLOPE))
         self.LR_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsampler = nn.Sequential(
-            OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> ImdnConfig:
         num_feat=state_dict["fea_conv.weight"].shape[0],
         num_blocks=sum(key.endswith(".c5.weight") for key in state_dict),
         num_reduced=state_dict["IMDB1.cca.conv_du.0.weight"].shape[0],
-        scale=math.isqrt(state_dict["upsampler.0.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict["upsampler.0.weight"].shape[0]),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 from sr_core.archs.enlarge import enlarge
 from sr_core.archs.keys import numbers_of, renamed
@@ -27,12 +27,12 @@ class MsrResNetConfig:
 
     Attributes:
         num_feat: Channels between the first and the last convolution.
-        num_block: Residual blocks.
-        scale: Upscaling factor: 2, 3 or 4.
+        num_blocks: Residual blocks.
+        scale: HR size / LR size: 2, 3 or 4.
     """
 
     num_feat: int = 64
-    num_block: int = 16
+    num_blocks: int = 16
     scale: int = 4
 
 
@@ -54,13 +54,13 @@ class MsrResNet(Network):
         super().__init__()
         num_feat = config.num_feat
         self.stages = stages_of(config.scale)
-        self.conv_first = InputConv(3, num_feat, 3, padding=1)
-        self.body = nn.Sequential(*(_Block(num_feat) for _ in range(config.num_block)))
+        self.conv_first = InputConv(RGB_CHANNELS, num_feat, 3, padding=1)
+        self.body = nn.Sequential(*(_Block(num_feat) for _ in range(config.num_blocks)))
         self.upsample = nn.ModuleList(
             nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1) for factor in self.stages
         )
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.conv_last = OutputConv(num_feat, 3, 3, padding=1)
+        self.conv_last = OutputConv(num_feat, RGB_CHANNELS, 3, padding=1)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""
@@ -77,7 +77,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> MsrResNetConfig:
     stages = [state_dict[f"upsample.{n}.weight"] for n in numbers_of(state_dict, "upsample")]
     return MsrResNetConfig(
         num_feat=state_dict["conv_first.weight"].shape[0],
-        num_block=len(numbers_of(state_dict, "body")),
+        num_blocks=len(numbers_of(state_dict, "body")),
         scale=scale_of(stages),
     )
 
@@ -86,7 +86,7 @@ def _facts(config: MsrResNetConfig) -> ModelFacts:
     return ModelFacts(
         name="msrresnet",
         scale=config.scale,
-        halo_px=1 + 2 * config.num_block + staged_reach_px(stages_of(config.scale), 2),
+        halo_px=1 + 2 * config.num_blocks + staged_reach_px(stages_of(config.scale), 2),
         size_multiple=1,
         dtypes=ALL_DTYPES,
         color_mode=ColorMode.RGB,

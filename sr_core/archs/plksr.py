@@ -5,17 +5,16 @@ Paper: Partial Large Kernel CNNs for Efficient Super-Resolution, Lee et al. 2024
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
+from sr_core.archs.subpixel import shuffle_scale
 
-_NUM_CHANNELS = 3
 _INIT_STD = 0.02
 
 
@@ -29,7 +28,7 @@ class PlksrConfig:
         kernel_size: Of the large kernel.
         mixer_sizes: Kernel sizes of the two convolutions at the beginning of a block.
         num_blocks: Blocks.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         has_attention: Whether blocks weigh every element.
     """
 
@@ -100,9 +99,9 @@ class Plksr(Network):
         self.scale = config.scale
         num_feat = config.num_feat
         self.feats = nn.Sequential(
-            _small(InputConv(_NUM_CHANNELS, num_feat, 3, padding=1)),
+            _small(InputConv(RGB_CHANNELS, num_feat, 3, padding=1)),
             *(LargeKernelBlock(config) for _ in range(config.num_blocks)),
-            _small(OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1)),
+            _small(OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1)),
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -129,7 +128,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> PlksrConfig:
         kernel_size=kernel_size,
         mixer_sizes=(mixers[0], mixers[1]),
         num_blocks=num_blocks,
-        scale=math.isqrt(state_dict[f"feats.{num_blocks + 1}.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict[f"feats.{num_blocks + 1}.weight"].shape[0]),
         has_attention="feats.1.attn.f.0.weight" in state_dict,
     )
 

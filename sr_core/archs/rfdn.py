@@ -6,20 +6,18 @@ Paper: Residual Feature Distillation Network for Lightweight Image Super-Resolut
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
-from sr_core.archs.ends import OutputConv
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.ends import OutputConv, SkipConv
 from sr_core.archs.esa import EnhancedSpatialAttention
-from sr_core.archs.skip import SkipConv
+from sr_core.archs.subpixel import shuffle_scale
 from sr_core.archs.value_range import probe_value_range
 
-_NUM_CHANNELS = 3
 _SLOPE = 0.05
 
 
@@ -32,7 +30,7 @@ class RfdnConfig:
         num_kept: Channels that every step of a block puts aside.
         num_reduced: Channels inside the attention.
         num_blocks: Blocks.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         value_range: White, inside. The authors' weights want 255, others 1; the tensors do not say, so it is
             found out by trying. Untrained weights count as the authors'.
     """
@@ -81,13 +79,13 @@ class Rfdn(Network):
         num_feat = config.num_feat
         self.value_range = config.value_range
         self.block_names = [f"B{number}" for number in range(1, config.num_blocks + 1)]
-        self.fea_conv = SkipConv(_NUM_CHANNELS, num_feat, 3, padding=1)
+        self.fea_conv = SkipConv(RGB_CHANNELS, num_feat, 3, padding=1)
         for name in self.block_names:
             self.add_module(name, ResidualDistillationBlock(config))
         self.c = nn.Sequential(nn.Conv2d(num_feat * config.num_blocks, num_feat, 1), nn.LeakyReLU(_SLOPE))
         self.LR_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsampler = nn.Sequential(
-            OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> RfdnConfig:
         num_kept=state_dict["B1.c1_d.weight"].shape[0],
         num_reduced=state_dict["B1.esa.conv1.weight"].shape[0],
         num_blocks=sum(key.endswith(".c5.weight") for key in state_dict),
-        scale=math.isqrt(state_dict["upsampler.0.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict["upsampler.0.weight"].shape[0]),
     )
     value_range = probe_value_range(
         lambda value_range: Rfdn(replace(config, value_range=value_range)),

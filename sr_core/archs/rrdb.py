@@ -6,20 +6,19 @@ the pixel unshuffle at its beginning, Real-ESRGAN, Wang et al. 2021 (arXiv:2107.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 from sr_core.archs.keys import numbers_of, renamed
+from sr_core.archs.subpixel import shuffle_scale
 
 _SLOPE = 0.2
 _BLOCK_STRENGTH = 0.2
-_NUM_COLORS = 3
 _MOST_DOUBLINGS = 3
 
 # Three dense blocks of five convolutions.
@@ -32,14 +31,14 @@ class RrdbConfig:
 
     Attributes:
         num_feat: Channels between the blocks.
-        num_block: Residual blocks of three dense blocks each.
+        num_blocks: Residual blocks of three dense blocks each.
         num_grow: Channels that each convolution of a dense block adds.
         num_doublings: Stages that double the size.
         unshuffle: Side of the squares of input pixels that become channels of one; 1, 2 or 4.
     """
 
     num_feat: int = 64
-    num_block: int = 23
+    num_blocks: int = 23
     num_grow: int = 32
     num_doublings: int = 2
     unshuffle: int = 1
@@ -50,7 +49,7 @@ class RrdbConfig:
 
     @property
     def scale(self) -> int:
-        """Upscaling factor."""
+        """HR size / LR size."""
         return (1 << self.num_doublings) // self.unshuffle
 
 
@@ -90,14 +89,14 @@ class Rrdb(Network):
         super().__init__()
         num_feat = config.num_feat
         self.unshuffle = config.unshuffle
-        self.conv_first = InputConv(_NUM_COLORS * config.unshuffle**2, num_feat, 3, padding=1)
-        self.body = nn.Sequential(*(_Block(num_feat, config.num_grow) for _ in range(config.num_block)))
+        self.conv_first = InputConv(RGB_CHANNELS * config.unshuffle**2, num_feat, 3, padding=1)
+        self.body = nn.Sequential(*(_Block(num_feat, config.num_grow) for _ in range(config.num_blocks)))
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_up = nn.ModuleList(
             nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(config.num_doublings)
         )
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.conv_last = OutputConv(num_feat, _NUM_COLORS, 3, padding=1)
+        self.conv_last = OutputConv(num_feat, RGB_CHANNELS, 3, padding=1)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames, h and w being multiples of the pixel unshuffle."""
@@ -114,10 +113,10 @@ def _config_of(state_dict: StateDict, scale: int | None) -> RrdbConfig:
     num_feat, num_inputs = state_dict["conv_first.weight"].shape[:2]
     return RrdbConfig(
         num_feat=num_feat,
-        num_block=len(numbers_of(state_dict, "body")),
+        num_blocks=len(numbers_of(state_dict, "body")),
         num_grow=state_dict["body.0.rdb1.conv1.weight"].shape[0],
         num_doublings=len(numbers_of(state_dict, "conv_up")),
-        unshuffle=math.isqrt(num_inputs // _NUM_COLORS),
+        unshuffle=shuffle_scale(num_inputs),
     )
 
 
@@ -140,7 +139,7 @@ def _reach_px(config: RrdbConfig, place: int) -> int:
     reach = config.scale * (place + 1) - 1 + 2
     for _ in range(config.num_doublings):
         reach = (reach + 1) // 2
-    squares = reach + 2 + _BLOCK_REACH_PX * config.num_block
+    squares = reach + 2 + _BLOCK_REACH_PX * config.num_blocks
     return config.unshuffle * (squares + 1) - 1 - place
 
 

@@ -6,17 +6,16 @@ Paper: Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolutio
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
+from sr_core.archs.subpixel import shuffle_scale
 
-_NUM_CHANNELS = 3
 _NUM_LEVELS = 4
 _LEAST_MEAN = 1e-6
 
@@ -29,7 +28,7 @@ class SafmnConfig:
         num_feat: Channels between blocks; a multiple of 4.
         num_mixed: Channels inside a block's second half.
         num_blocks: Blocks.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
     """
 
     num_feat: int = 36
@@ -122,10 +121,10 @@ class Safmn(Network):
         self.scale = config.scale
         num_feat = config.num_feat
         self.norm = ResponseNorm(num_feat)
-        self.to_feat = InputConv(_NUM_CHANNELS, num_feat, 3, padding=1)
+        self.to_feat = InputConv(RGB_CHANNELS, num_feat, 3, padding=1)
         self.feats = nn.Sequential(*(ModulationBlock(config) for _ in range(config.num_blocks)))
         self.to_img = nn.Sequential(
-            OutputConv(num_feat, _NUM_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
     def forward(self, lr_frames: Tensor) -> Tensor:
@@ -141,7 +140,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> SafmnConfig:
         num_feat=state_dict["to_feat.weight"].shape[0],
         num_mixed=state_dict["feats.0.ccm.ccm.0.weight"].shape[0],
         num_blocks=sum(key.endswith(".safm.aggr.weight") for key in state_dict),
-        scale=math.isqrt(state_dict["to_img.0.weight"].shape[0] // _NUM_CHANNELS),
+        scale=shuffle_scale(state_dict["to_img.0.weight"].shape[0]),
     )
 
 

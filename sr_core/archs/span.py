@@ -6,19 +6,19 @@ Paper: Swift Parameter-free Attention Network for Efficient Super-Resolution, Wa
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
-from sr_core.archs.ends import OutputConv
-from sr_core.archs.skip import SkipConv
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.ends import Float32Conv, OutputConv, SkipConv
+from sr_core.archs.mean_color import without_mean_color
+from sr_core.archs.subpixel import shuffle_scale
 
-_MEAN_RGB = (0.4488, 0.4371, 0.4040)
-_WHITE = 255.0
+# White, inside.
+_VALUE_RANGE = 255.0
 
 # In the files of trainers that leave the mean and range of the input alone, and mark it so.
 _NO_NORM = "no_norm"
@@ -34,7 +34,7 @@ class SpanConfig:
     Attributes:
         num_feat: Channels between blocks.
         num_blocks: Blocks.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         is_normed: Whether the authors' mean colour is taken off the input and the rest multiplied by 255.
     """
 
@@ -69,23 +69,23 @@ class Span(Network):
 
     def __init__(self, config: SpanConfig) -> None:
         super().__init__()
-        num_feat, num_channels = config.num_feat, ColorMode.RGB.num_channels
+        num_feat = config.num_feat
         self.is_normed = config.is_normed
         self.block_names = [f"block_{number}" for number in range(1, config.num_blocks + 1)]
-        self.conv_1 = SkipConv(num_channels, num_feat, 3, padding=1)
+        self.conv_1 = SkipConv(RGB_CHANNELS, num_feat, 3, padding=1)
         for name in self.block_names:
             self.add_module(name, AttentionBlock(num_feat))
-        self.conv_cat = OutputConv(4 * num_feat, num_feat, 1)
+        self.conv_cat = Float32Conv(4 * num_feat, num_feat, 1)
         self.conv_2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsampler = nn.Sequential(
-            OutputConv(num_feat, num_channels * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            OutputConv(num_feat, RGB_CHANNELS * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
         if not config.is_normed:
             self.register_buffer(_NO_NORM, torch.zeros(1))
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""
-        shallow = self.conv_1(_normed(lr_frames) if self.is_normed else lr_frames)
+        shallow = self.conv_1(without_mean_color(lr_frames) * _VALUE_RANGE if self.is_normed else lr_frames)
         features = first = shallow.to(self.conv_2.weight.dtype)
         results = list[Tensor]()
         for name in self.block_names:
@@ -94,11 +94,6 @@ class Span(Network):
         joined = torch.cat([shallow, self.conv_2(features), results[0], first], 1)
         sr_frames: Tensor = self.upsampler(self.conv_cat(joined))
         return sr_frames
-
-
-def _normed(lr_frames: Tensor) -> Tensor:
-    channels = [channel - mean for channel, mean in zip(lr_frames.unbind(1), _MEAN_RGB, strict=True)]
-    return torch.stack(channels, 1) * _WHITE
 
 
 def _merged(state_dict: StateDict) -> dict[str, Tensor]:
@@ -132,7 +127,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> SpanConfig:
     return SpanConfig(
         num_feat=state_dict["conv_1.weight"].shape[0],
         num_blocks=sum(key.endswith(".c3_r.weight") for key in state_dict),
-        scale=math.isqrt(state_dict["upsampler.0.weight"].shape[0] // ColorMode.RGB.num_channels),
+        scale=shuffle_scale(state_dict["upsampler.0.weight"].shape[0]),
         is_normed=_NO_NORM not in state_dict,
     )
 

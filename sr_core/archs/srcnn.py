@@ -28,7 +28,7 @@ class SrcnnConfig:
     Attributes:
         num_feats: Channels after the first and after the second convolution.
         kernels: Sides of the three kernels in pixels, odd; 9-1-5 and 9-5-5 in the paper.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         signal: What the first convolution sees.
         padded: Whether each convolution adds zeros around its input, as in most trainings. Otherwise they
             were trained on nothing but the picture, and its edges are repeated once, before the first.
@@ -77,7 +77,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> SrcnnConfig:
     return SrcnnConfig(
         (wide, narrow),
         (first, second, third),
-        scale_asked_for(scale, "srcnn"),
+        scale_asked_for(scale),
         Signal.of_channels(num_channels),
     )
 

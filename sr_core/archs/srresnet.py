@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, Form, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, Form, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputConv
 from sr_core.archs.keys import numbers_of, renamed
 from sr_core.archs.subpixel import scale_of, staged_reach_px, stages_of
@@ -27,15 +27,15 @@ class SrResNetConfig:
 
     Attributes:
         num_feat: Channels between the first and the last convolution.
-        num_block: Residual blocks.
-        scale: Upscaling factor.
+        num_blocks: Residual blocks.
+        scale: HR size / LR size.
         num_slopes: Slopes of each PReLU: one, or one per channel.
         has_last_norm: Whether batch norm follows the convolution after the blocks, and not another PReLU.
         has_tanh: Whether the result comes from a tanh, whose -1 and 1 are black and white.
     """
 
     num_feat: int = 64
-    num_block: int = 16
+    num_blocks: int = 16
     scale: int = 4
     num_slopes: int = 1
     has_last_norm: bool = True
@@ -76,13 +76,13 @@ class SrResNet(Network):
         super().__init__()
         num_feat, num_slopes = config.num_feat, config.num_slopes
         self.has_tanh = config.has_tanh
-        self.conv_first = InputConv(3, num_feat, _OUTER_SIDE, padding=_OUTER_SIDE // 2)
+        self.conv_first = InputConv(RGB_CHANNELS, num_feat, _OUTER_SIDE, padding=_OUTER_SIDE // 2)
         self.act_first = nn.PReLU(num_slopes)
-        self.body = nn.Sequential(*(_Block(num_feat, num_slopes) for _ in range(config.num_block)))
+        self.body = nn.Sequential(*(_Block(num_feat, num_slopes) for _ in range(config.num_blocks)))
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.body_end = nn.BatchNorm2d(num_feat) if config.has_last_norm else nn.PReLU(num_slopes)
         self.upsample = nn.Sequential(*(_Stage(num_feat, num_slopes, f) for f in stages_of(config.scale)))
-        self.conv_last = OutputConv(num_feat, 3, _OUTER_SIDE, padding=_OUTER_SIDE // 2)
+        self.conv_last = OutputConv(num_feat, RGB_CHANNELS, _OUTER_SIDE, padding=_OUTER_SIDE // 2)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, 3, h, w) float32 frames."""
@@ -96,7 +96,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> SrResNetConfig:
     stages = [state_dict[f"upsample.{n}.conv.weight"] for n in numbers_of(state_dict, "upsample")]
     return SrResNetConfig(
         num_feat=state_dict["conv_first.weight"].shape[0],
-        num_block=len(numbers_of(state_dict, "body")),
+        num_blocks=len(numbers_of(state_dict, "body")),
         scale=scale_of(stages),
         num_slopes=len(state_dict["act_first.weight"]),
         has_last_norm="body_end.running_mean" in state_dict,
@@ -108,7 +108,7 @@ def _facts(config: SrResNetConfig) -> ModelFacts:
     return ModelFacts(
         name="srresnet",
         scale=config.scale,
-        halo_px=_OUTER_SIDE // 2 + 2 * config.num_block + 1 + tail_px,
+        halo_px=_OUTER_SIDE // 2 + 2 * config.num_blocks + 1 + tail_px,
         size_multiple=1,
         dtypes=ALL_DTYPES,
         color_mode=ColorMode.RGB,

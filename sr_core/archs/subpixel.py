@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from sr_core.archs.arch import RGB_CHANNELS
+
 
 def stages_of(scale: int) -> tuple[int, ...]:
     """The factors of the stages that make `scale`: as many twos as it takes, or itself.
@@ -20,9 +22,14 @@ def stages_of(scale: int) -> tuple[int, ...]:
     return (2,) * (scale.bit_length() - 1) if is_power_of_two else (scale,)
 
 
+def shuffle_scale(num_shuffled: int, num_channels: int = RGB_CHANNELS) -> int:
+    """The scale of the pixel shuffle between `num_shuffled` channels in LR and `num_channels` in HR."""
+    return math.isqrt(num_shuffled // num_channels)
+
+
 def scale_of(convolutions: Sequence[Tensor]) -> int:
     """The scale that the weights of the convolutions before each stage's pixel shuffle tell."""
-    return math.prod(math.isqrt(weight.shape[0] // weight.shape[1]) for weight in convolutions)
+    return math.prod(shuffle_scale(*weight.shape[:2]) for weight in convolutions)
 
 
 def staged_reach_px(stages: Sequence[int], radius_px: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_core.archs.arch import ALL_DTYPES, Arch, ColorMode, ModelFacts, Network, StateDict
+from sr_core.archs.arch import ALL_DTYPES, RGB_CHANNELS, Arch, ColorMode, ModelFacts, Network, StateDict
 from sr_core.archs.ends import InputConv, OutputDeconv
 
 # (kernel, stride, padding) of the transposed layers from first to last, by scale.
@@ -50,7 +50,7 @@ class Transposed(Network):
         geometry = _GEOMETRY[config.scale]
         self.convs = nn.ModuleList(
             [
-                InputConv(3, first, 3, padding=1),
+                InputConv(RGB_CHANNELS, first, 3, padding=1),
                 nn.Conv2d(first, second, 3, padding=1),
                 nn.Conv2d(second, third, 3, padding=1),
             ]
@@ -59,7 +59,7 @@ class Transposed(Network):
             [
                 nn.ConvTranspose2d(third, second, *geometry[0]),
                 nn.ConvTranspose2d(second, first, *geometry[1]),
-                OutputDeconv(first, 3, *geometry[2]),
+                OutputDeconv(first, RGB_CHANNELS, *geometry[2]),
             ]
         )
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from sr_core.errors import ModelError
+from sr_core.archs.arch import ScaleUntold
 
 
-def scale_asked_for(scale: int | None, name: str) -> int:
+def scale_asked_for(scale: int | None) -> int:
     """The scale, which only the user can tell.
 
     Raises:
-        ModelError: It was not told, or is not positive.
+        ScaleUntold: It was not told, or is not positive.
     """
     if scale is None or scale < 1:
-        raise ModelError(
-            "These weights do not tell their scale",
-            where=name,
-            got=f"scale {scale}",
-            expected="the one that they were trained for",
-            next_step="give it: --scale 2, for example",
-        )
+        raise ScaleUntold
     return scale

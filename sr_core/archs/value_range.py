@@ -26,7 +26,7 @@ def probe_value_range(
     Args:
         build: A network that multiplies RGB by its argument and divides its result by it.
         state_dict: The weights.
-        scale: Upscaling factor.
+        scale: HR size / LR size.
         undecided: What to answer if in neither range the result resembles the picture, as with untrained
             weights, or if the weights do not fit.
     """

@@ -28,7 +28,7 @@ class VdsrConfig:
     Attributes:
         num_feat: Channels between the first and the last convolution.
         num_conv: All convolutions.
-        scale: Upscaling factor; the network of the paper serves several.
+        scale: HR size / LR size; the network of the paper serves several.
         signal: What the first convolution sees.
     """
 
@@ -70,7 +70,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> VdsrConfig:
     if state_dict[f"layers.{num_conv - 1}.weight"].shape[0] != num_channels:
         raise ValueError("another number of channels out than in")
     signal = Signal.of_channels(num_channels)
-    return VdsrConfig(num_feat, num_conv, scale_asked_for(scale, "vdsr"), signal)
+    return VdsrConfig(num_feat, num_conv, scale_asked_for(scale), signal)
 
 
 def _facts(config: VdsrConfig) -> ModelFacts:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import copy
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_core.archs.ends import InputConv
 from sr_core.model import Model
 
 # What papers count multiply-adds for, whatever the scale: an output of 1280x720.
 OUTPUT_PX = 1280 * 720
+
+
+@runtime_checkable
+class FillsUp(Protocol):
+    """A layer that computes more than its weights ask for, because that is faster or more exact."""
+
+    def num_filling_macs(self, made: Tensor) -> int:
+        """Multiply-adds that no paper counts, of those that made the layer's result."""
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -24,8 +32,8 @@ def num_macs(model: Model) -> int:
     """Multiply-adds for an output of 1280x720, as papers count them.
 
     Counted are convolutions, transposed ones and products of matrices; neither sums, activations nor
-    resampling, so that interpolation costs nothing. For scales that do not divide the size, the frame is as
-    large as need be and its cost is put in proportion.
+    resampling, so that interpolation costs nothing, nor what layers only fill up (`FillsUp`). For scales that
+    do not divide the size, the frame is as large as need be and its cost is put in proportion.
     """
     facts = model.facts
     multiple = facts.scale * facts.size_multiple
@@ -41,17 +49,14 @@ def num_macs(model: Model) -> int:
 
 
 class _Filling:
-    """Counts what `InputConv` multiplies with the zeros and remainders that it fills its channels up with."""
+    """Adds up what layers multiply with numbers that they only fill their operands up with."""
 
     def __init__(self, network: nn.Module) -> None:
         self.num_macs = 0
         for module in network.modules():
-            if isinstance(module, InputConv):
+            if isinstance(module, FillsUp):
                 module.register_forward_hook(self._add)
 
-    def _add(self, layer: nn.Module, _: object, features: torch.Tensor) -> None:
-        assert isinstance(layer, InputConv)
-        num_parts = 2 if layer.weight.dtype.itemsize < 4 else 1
-        num_filled = -(-num_parts * layer.in_channels // 8) * 8
-        taps = layer.kernel_size[0] * layer.kernel_size[1]
-        self.num_macs += features.numel() * taps * (num_filled - layer.in_channels)
+    def _add(self, layer: nn.Module, _: object, made: Tensor) -> None:
+        assert isinstance(layer, FillsUp)
+        self.num_macs += layer.num_filling_macs(made)

@@ -83,7 +83,7 @@ def warping_error(sr_frames: Tensor, next_sr_frames: Tensor, flow: Tensor, mask:
     true frames' own error is the one to come near: flicker has more, and a blurred video less.
 
     Args:
-        sr_frames: (B, 3, H, W) R'G'B' 0..1.
+        sr_frames: (B, C, H, W) 0..1; only errors of the same kind of frames, R'G'B' or luma, compare.
         next_sr_frames: Those that follow.
         flow: (B, 2, H, W) from `optical_flow`.
         mask: (B, 1, H, W) from `visible`.

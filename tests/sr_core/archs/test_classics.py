@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sr_core.archs.arch import Arch, ColorMode
+from sr_core.archs.carn import CARN, CarnConfig
 from sr_core.archs.edsr import EDSR, EdsrConfig
 from sr_core.archs.enlarge import enlarge
 from sr_core.archs.espcn import ESPCN, Activation, EspcnConfig
@@ -166,7 +167,7 @@ PUBLISHED: list[tuple[Arch, Any, str, Rules]] = [
     (EDSR, EdsrConfig(8, 2, scale=4), "BasicSR", ((r"upsample\.1\.", "upsample.2."),)),
     (
         EDSR,
-        EdsrConfig(8, 2, scale=3, white=1.0),
+        EdsrConfig(8, 2, scale=3, value_range=1.0),
         "mmagic",
         (
             (r"upsample\.(\d)\.", r"generator.upsample.\1.upsample_conv."),
@@ -348,8 +349,10 @@ def test_srresnet_of_twtygqyy_has_no_biases_and_leaky_activations() -> None:
     assert_same(found.state_dict, tensors | lacking)
 
 
-@pytest.mark.parametrize(("white", "form"), [(255.0, "EDSR-PyTorch, torchSR"), (1.0, "EDSR-PyTorch of 0..1")])
-def test_edsr_tells_its_range_by_the_mean_that_it_subtracts(white: float, form: str) -> None:
+@pytest.mark.parametrize(
+    ("value_range", "form"), [(255.0, "EDSR-PyTorch, torchSR"), (1.0, "EDSR-PyTorch of 0..1")]
+)
+def test_edsr_tells_its_range_by_the_mean_that_it_subtracts(value_range: float, form: str) -> None:
     tensors = tensors_of(EDSR, EdsrConfig(8, 2, scale=4))
     rules = (
         (r"conv_first\.", "head.0."),
@@ -362,14 +365,14 @@ def test_edsr_tells_its_range_by_the_mean_that_it_subtracts(white: float, form: 
     )
     shifts = {
         "sub_mean.weight": torch.eye(3).view(3, 3, 1, 1),
-        "sub_mean.bias": -white * MEAN_RGB,
+        "sub_mean.bias": -value_range * MEAN_RGB,
         "add_mean.weight": torch.eye(3).view(3, 3, 1, 1),
-        "add_mean.bias": white * MEAN_RGB,
+        "add_mean.bias": value_range * MEAN_RGB,
     }
 
     found = recognise(renamed(tensors, rules) | shifts)
 
-    assert (found.form.name, found.config) == (form, EdsrConfig(8, 2, scale=4, white=white))
+    assert (found.form.name, found.config) == (form, EdsrConfig(8, 2, scale=4, value_range=value_range))
     assert_same(found.state_dict, tensors)
     with pytest.raises(ModelError, match=r"sub_mean\.bias"):
         recognise(renamed(tensors, rules) | shifts | {"sub_mean.bias": torch.zeros(3)})
@@ -467,9 +470,13 @@ def test_weights_that_do_not_tell_their_scale_ask_for_it(arch: Arch, config: Any
 
 
 def test_other_networks_are_not_asked_for_a_scale() -> None:
+    carn = tensors_of(CARN, CarnConfig(num_feat=8, num_groups=2, scale=3, scales=(2, 3)))
+    with pytest.raises(ModelError, match=r"no known architecture.*as carn, no entry\.bias"):
+        recognise({key: value for key, value in carn.items() if key != "entry.bias"})
     shapes = {
         "srcnn": {"conv1": (8, 3, 9, 9), "conv2": (4, 8, 5, 5), "conv3": (7, 4, 5, 5)},
         "vdsr": {"layers.0": (8, 3, 7, 7), "layers.1": (3, 8, 7, 7)},
+        "deep vdsr": {"layers.0": (8, 3, 3, 3), "layers.1": (9, 8, 3, 3), "layers.2": (3, 8, 3, 3)},
         "fsrcnn": {"body.0": (8, 3, 5, 5), "body.2": (4, 8, 1, 1), "deconv": (8, 3, 4, 4)},
     }
 

@@ -76,7 +76,7 @@ def network() -> nn.Module:
 
 def batch_norm_network() -> nn.Module:
     torch.manual_seed(7)
-    return SRRESNET.build(SrResNetConfig(num_feat=8, num_block=1, scale=2))
+    return SRRESNET.build(SrResNetConfig(num_feat=8, num_blocks=1, scale=2))
 
 
 def trainer(
