@@ -256,6 +256,7 @@ def evaluate_command(
     plot_path: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Crops side by side.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda.")] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16, fp16.")
@@ -282,6 +283,7 @@ def evaluate_command(
             num_frames=num_frames,
             json_path=json_path,
             plot_path=plot_path,
+            overwrite=overwrite,
             device=spec.workers.device,
             engine=spec.engine,
         )
@@ -362,13 +364,14 @@ def generate_command(
     scale: Annotated[
         int | None, typer.Option("--scale", metavar="N", help="Of a model that does not bring its own.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace images of these names.")] = False,
 ) -> None:
     """Draw images from a generative model, as PNG, and upscale them if a model is given."""
 
     def body() -> int:
         from jobs.generate import generate
 
-        return generate(weights, folder, count, seed, model, scale)
+        return generate(weights, folder, count, seed, model, scale, overwrite=overwrite)
 
     _exit_with(body)
 
@@ -389,13 +392,14 @@ def guide_command(
     scale: Annotated[
         int | None, typer.Option("--scale", metavar="N", help="Refuse sizes that say another scale.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
 ) -> None:
     """Upscale a depth map to the size of an image that guides it."""
 
     def body() -> int:
         from jobs.guide import guide
 
-        return guide(depth, image, output, weights, scale)
+        return guide(depth, image, output, weights, scale, overwrite=overwrite)
 
     _exit_with(body)
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from cluster.weights import model_at, opened_weights
-from jobs.pictures import refuse_existing, write_png
+from jobs.device import device_here
+from jobs.outputs import refuse_existing
+from jobs.pictures import write_png
 from sr_core.color import ColorSpace, PlaneFormat, Planes
 from sr_core.errors import ModelError, SpecError
 from sr_core.family import load_network
@@ -26,7 +28,14 @@ _FORMATS = {
 
 
 def generate(
-    weights: str, folder: Path, count: int, seed: int, model: str | None = None, scale: int | None = None
+    weights: str,
+    folder: Path,
+    count: int,
+    seed: int,
+    model: str | None = None,
+    scale: int | None = None,
+    *,
+    overwrite: bool = False,
 ) -> int:
     """Draws images and writes them to `folder` as 8-bit PNG, `SEED-NUMBER.png`, and says so.
 
@@ -37,6 +46,7 @@ def generate(
         seed: The same one gives the same images.
         model: Name or weights of a model that upscales them.
         scale: Its scale where it does not bring one.
+        overwrite: Whether files that stand there are replaced.
 
     Raises:
         ModelError: The weights are of no generator, or the model cannot be used.
@@ -53,8 +63,8 @@ def generate(
     if scale is not None and model is None:
         raise SpecError("a scale needs a model", where="--scale", next_step="add --model lanczos, or weights")
     paths = [folder / f"{seed}-{index:05d}.png" for index in range(count)]
-    refuse_existing(paths)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    refuse_existing(paths, overwrite=overwrite)
+    device = device_here()
     generator = _load_generator(weights).to(device)
     upscaler = _upscaler(model, scale, device) if model is not None else None
     size = (0, 0)

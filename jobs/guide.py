@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from cluster.weights import opened_weights
-from jobs.pictures import read_picture, refuse_existing, write_png
+from jobs.device import device_here
+from jobs.outputs import refuse_existing
+from jobs.pictures import read_picture, write_png
 from sr_core.errors import SpecError
 from sr_core.family import load_network
 from sr_core.guided import GUIDED, guided_filter, guided_scale
@@ -15,7 +17,15 @@ from sr_core.guided import GUIDED, guided_filter, guided_scale
 _PEAK = 65_535
 
 
-def guide(depth: Path, image: Path, out: Path, weights: str | None = None, scale: int | None = None) -> int:
+def guide(
+    depth: Path,
+    image: Path,
+    out: Path,
+    weights: str | None = None,
+    scale: int | None = None,
+    *,
+    overwrite: bool = False,
+) -> int:
     """Upscales the depth map to the image's size, writes it as a 16-bit grey PNG and says so.
 
     Depth keeps its part of the full range: what is 255 in 8 bits is 65535 in 16. Zero is a depth as any.
@@ -26,6 +36,7 @@ def guide(depth: Path, image: Path, out: Path, weights: str | None = None, scale
         out: Where the result goes.
         weights: Path or S3 URL of a guided network's weights; the guided filter does it where it is None.
         scale: That the sizes must have; None takes what they have.
+        overwrite: Whether a file that stands there is replaced.
 
     Raises:
         SpecError: Sizes or colours do not fit, or a file stands there already.
@@ -33,8 +44,9 @@ def guide(depth: Path, image: Path, out: Path, weights: str | None = None, scale
         ModelError: The weights are of no guided network.
         StorageError: It cannot be written there.
     """
-    refuse_existing([out])
-    depth_map, guide_image = read_picture(depth, "grey"), read_picture(image, "rgb")
+    refuse_existing([out], overwrite=overwrite)
+    depth_map = read_picture(depth, "grey", "leave out")
+    guide_image = read_picture(image, "rgb", "leave out").expand(-1, 3, -1, -1)
     found = guided_scale(depth_map, guide_image)
     if scale is not None and scale != found:
         raise SpecError(
@@ -43,7 +55,7 @@ def guide(depth: Path, image: Path, out: Path, weights: str | None = None, scale
             got=str(scale),
             expected=f"{found}, as their sizes say, or nothing",
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_here()
     depth_map, guide_image = depth_map.to(device), guide_image.to(device)
     with torch.inference_mode():
         if weights is None:

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from cluster.images.panel import Cell, write_panel
 from jobs.evaluation.data import Picture
+from jobs.evaluation.figures import truth_of
 from jobs.evaluation.measure import Course
 from jobs.evaluation.record import ImageFigures
+from jobs.outputs import written
 from jobs.view import printable
-from sr_core.errors import StorageError
-from sr_core.metrics.psnr import studio_luma
 
 _CROP_PX = 96
 _NUM_PER_DATA = 4
@@ -36,7 +36,7 @@ class Gallery:
             return
         self._num_kept[data] += 1
         made = [course.sr_frame for course in courses if course.sr_frame is not None]
-        top, left = _worst_place(made[0], picture.hr_frame)
+        top, left = _worst_place(made[0], truth_of(picture, courses[0].protocol))
         row = [Cell("HR", f"{printable(data)}, {printable(picture.name)}", _cut(picture.hr_frame, top, left))]
         for course, sr_frame in zip(courses, made, strict=True):
             caption = _caption(course.figures[-1])
@@ -49,15 +49,12 @@ class Gallery:
         Raises:
             StorageError: It cannot be written.
         """
-        try:
-            write_panel(self._rows, path)
-        except OSError as error:
-            raise StorageError("the plot cannot be written", where=str(path), got=str(error)) from error
+        with written(path) as part:
+            write_panel(self._rows, part)
 
 
-def _worst_place(sr_frame: Tensor, hr_frame: Tensor) -> tuple[int, int]:
+def _worst_place(sr_frame: Tensor, truth: Tensor) -> tuple[int, int]:
     """Top and left of the crop with the largest squared error, in steps of half a crop."""
-    truth = hr_frame if sr_frame.shape == hr_frame.shape else studio_luma(hr_frame)
     error = (sr_frame - truth).square().mean(1, keepdim=True)
     window = (min(_CROP_PX, error.shape[-2]), min(_CROP_PX, error.shape[-1]))
     means = F.avg_pool2d(error, window, stride=_CROP_PX // 2)

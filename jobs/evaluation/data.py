@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cluster.frames import color_space_of, plane_format_of
 from cluster.images.info import IMAGE_SUFFIXES, is_image
-from cluster.images.read import open_image
 from cluster.video.decode import DecodedFrame, VideoReader
-from cluster.video.info import ColorTags
+from cluster.video.info import ColorTags, VideoInfo
 from cluster.video.probe import probe
 from cluster.video.tags import assume_color
+from cluster.windows import windows
 from jobs.load import refuse_s3
+from jobs.pictures import read_picture
 from sr_core.color import planes_to_rgb
 from sr_core.errors import MediaError, SpecError
 from sr_core.shrink import Degradation, degrade, mod_crop, rounded
@@ -71,6 +71,11 @@ class Stills:
         return self.paths[0][1] is not None
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """What must be known of the pictures: nothing, for those that are not plain are refused."""
+        return ()
+
+    @property
     def num_pictures(self) -> int:
         """How many there are."""
         return len(self.paths)
@@ -79,8 +84,9 @@ class Stills:
         """The pictures, one at a time.
 
         Raises:
-            MediaError: An image cannot be read, is damaged, or is not plain R'G'B' or grey.
-            SpecError: It is too small, or HR and LR contradict each other.
+            MediaError: An image is damaged.
+            SpecError: It is too small or not plain R'G'B' or grey, or HR and LR contradict each other.
+            StorageError: An image cannot be read.
         """
         for hr_path, lr_path in self.paths:
             stored = _cropped(read_image(hr_path), self.scale, str(hr_path))
@@ -100,12 +106,14 @@ class Video:
 
     Attributes:
         name: For people.
+        info: Of the file at `path`.
         num_pictures: Most frames that are taken, from the start; None takes all.
-        context: Frames before and after each that are kept with it.
+        context: Frames before and after each that models see with it.
     """
 
     name: str
     path: Path
+    info: VideoInfo
     scale: int
     degradation: Degradation
     num_pictures: int | None
@@ -116,31 +124,53 @@ class Video:
         """Whether LR frames are given."""
         return False
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What must be known of its pictures, a sentence each."""
+        told = []
+        if self.info.is_interlaced:
+            told.append("it is interlaced and measured as it is stored, both fields being one picture")
+        if self.info.display_matrix is not None:
+            told.append("it is measured as it is stored, without the rotation that it asks for")
+        return tuple(f"{self.name}: {sentence}" for sentence in told)
+
     def pictures(self) -> Iterator[Picture]:
         """The frames, one at a time.
 
+        Their neighbours are those that models see in `framelift upscale`: of the same scene, and also behind
+        the last frame that is taken.
+
         Raises:
-            MediaError: The video cannot be read, or a frame of it is damaged.
+            MediaError: The video cannot be read, changes its size, or a frame of it is damaged.
             SpecError: It is too small.
         """
-        num_before, num_after = self.context
-        kept: deque[Picture] = deque(maxlen=num_before + 1 + num_after)
-        num_read = num_given = 0
-        for picture in self._plain():
-            kept.append(picture)
-            num_read += 1
-            if num_read > num_after:
-                yield _among(kept, num_read - num_given, num_before)
-                num_given += 1
-        while num_given < num_read:
-            yield _among(kept, num_read - num_given, num_before)
-            num_given += 1
+        made = deque[tuple[DecodedFrame, Picture]](maxlen=sum(self.context) + 1)
+        for window in windows(self._made(made), *self.context):
+            pictures = {id(frame): picture for frame, picture in made}
+            yield replace(
+                pictures[id(window.frame)],
+                before=tuple(pictures[id(frame)].lr_frame for frame in window.before),
+                after=tuple(pictures[id(frame)].lr_frame for frame in window.after),
+            )
 
-    def _plain(self) -> Iterator[Picture]:
-        for number, (frame, time_s) in enumerate(islice(_frames(self.path), self.num_pictures)):
-            hr_frame = _cropped(frame, self.scale, str(self.path))
-            lr_frame = degrade(hr_frame, self.scale, self.degradation, seed=number)
-            yield Picture(f"frame {number}", hr_frame, lr_frame, time_s=time_s)
+    def _made(self, made: deque[tuple[DecodedFrame, Picture]]) -> Iterator[DecodedFrame]:
+        """The frames that are taken and those that the last of them sees; the picture of each is put by."""
+        num_all = None if self.num_pictures is None else self.num_pictures + self.context[1]
+        for number, frame in enumerate(islice(_frames(self.path, self.info), num_all)):
+            if made and made[-1][0].planes[0].shape != frame.planes[0].shape:
+                raise MediaError("the video changes its size", where=f"{self.path} at pts {frame.pts}")
+            is_context = self.num_pictures is not None and number >= self.num_pictures
+            frame = replace(frame, is_context=is_context)
+            made.append((frame, self._picture(frame, number)))
+            yield frame
+
+    def _picture(self, frame: DecodedFrame, number: int) -> Picture:
+        """A frame without its neighbours."""
+        stored = _rgb_of(frame, assume_color(self.info)[0], str(self.path))
+        hr_frame = _cropped(stored, self.scale, str(self.path))
+        lr_frame = degrade(hr_frame, self.scale, self.degradation, seed=number)
+        time_s = float((frame.pts - self.info.start_pts) * self.info.time_base)
+        return Picture(f"frame {number}", hr_frame, lr_frame, time_s=time_s)
 
 
 Data = Stills | Video
@@ -151,6 +181,7 @@ def open_data(text: str, scale: int, degradation: Degradation, num_frames: int |
 
     Raises:
         SpecError: Nothing is there, no image is among it, or HR and LR images do not pair up.
+        MediaError: The video cannot be read.
     """
     refuse_s3(text, "data to evaluate on")
     path = Path(text)
@@ -160,7 +191,7 @@ def open_data(text: str, scale: int, degradation: Degradation, num_frames: int |
     if path.exists():
         if is_image(path.name):
             return Stills(path.name, ((path, None),), scale, degradation)
-        return Video(path.name, path, scale, degradation, num_frames)
+        return Video(path.name, path, _info(path), scale, degradation, num_frames)
     hr_text, colon, lr_text = text.rpartition(":")
     if not colon:
         raise SpecError(
@@ -174,8 +205,12 @@ def _paired(hr_folder: Path, lr_folder: Path, scale: int, degradation: Degradati
     for folder in (hr_folder, lr_folder):
         if not folder.is_dir():
             raise SpecError("there is no such folder", where=str(folder), expected="HR:LR, two folders")
-    hr_paths = {path.stem: path for path in _images(hr_folder)}
-    lr_paths = {path.stem.removesuffix(f"x{scale}"): path for path in _images(lr_folder)}
+    hr_paths = _by_name(_images(hr_folder), lambda path: path.stem)
+    lr_paths = _by_name(
+        _images(lr_folder),
+        # A whole name comes first: `box4` need not be `bo` at x4.
+        lambda path: path.stem if path.stem in hr_paths else path.stem.removesuffix(f"x{scale}"),
+    )
     alone = sorted(hr_paths.keys() ^ lr_paths.keys())
     if alone:
         stem = alone[0]
@@ -187,6 +222,21 @@ def _paired(hr_folder: Path, lr_folder: Path, scale: int, degradation: Degradati
         )
     pairs = tuple((path, lr_paths[stem]) for stem, path in hr_paths.items())
     return Stills(hr_folder.resolve().name, pairs, scale, degradation)
+
+
+def _by_name(paths: Iterable[Path], name: Callable[[Path], str]) -> dict[str, Path]:
+    """Paths by what `name` says of each, which must not be the same of two."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(name(path), path)
+        if other != path:
+            raise SpecError(
+                "two images would be a half of the same pair",
+                where=str(other),
+                got=path.name,
+                next_step="remove or rename one of them",
+            )
+    return found
 
 
 def _images(folder: Path) -> list[Path]:
@@ -202,47 +252,36 @@ def read_image(path: Path) -> Tensor:
     """(1, 3, H, W) float32 R'G'B' 0..1 of an image, or (1, 1, H, W) grey; more than 8 bits are rounded.
 
     Raises:
-        MediaError: It cannot be read, is damaged, has several frames, or is not plain R'G'B' or grey.
+        SpecError: There is no such image, or it is not plain R'G'B' or grey; see `read_picture`.
+        MediaError: It is damaged.
+        StorageError: It cannot be read.
     """
-    name = str(path)
-    try:
-        with path.open("rb") as file:
-            image = open_image(file, name)
-            planes = list(image.frames())
-    except OSError as error:
-        raise MediaError("the image cannot be read", where=name, got=str(error)) from error
-    if image.damage:
-        raise MediaError("the image is damaged", where=name, got=image.damage)
-    peak = 2**image.info.bit_depth - 1
-    is_hidden = image.info.has_alpha and bool((planes[0][-1] < peak).any())
-    if len(planes) != 1 or image.info.layout == "cmyk" or is_hidden:
-        raise MediaError(
-            "the image has no truth to compare with",
-            where=name,
-            got=image.info.samples,
-            expected="one picture in grey or RGB, with nothing transparent",
-        )
-    colors = np.stack(planes[0][: 1 if image.info.layout == "grey" else 3]).astype(np.float32)
-    return rounded(torch.from_numpy(colors) / peak)[None]
+    return rounded(read_picture(path, "rgb", "refuse"))
 
 
 def _rgb(frame: Tensor) -> Tensor:
     return frame.expand(-1, 3, -1, -1)
 
 
-def _frames(path: Path) -> Iterator[tuple[Tensor, float]]:
-    """The frames of a video as `read_image` gives images, with their times in seconds from the first."""
-    name = str(path)
+def _info(path: Path) -> VideoInfo:
     try:
         with path.open("rb") as file:
-            info, _ = probe(file, name)
-            color, _ = assume_color(info.video)
-            with VideoReader(file, info.video, _DECODER_THREADS, name) as reader:
-                for frame in reader.frames(None, None):
-                    time_s = float((frame.pts - info.video.start_pts) * info.video.time_base)
-                    yield _rgb_of(frame, color, name), time_s
+            info, _ = probe(file, str(path))
     except OSError as error:
-        raise MediaError("the video cannot be read", where=name, got=str(error)) from error
+        raise _unreadable(path, error) from error
+    return info.video
+
+
+def _frames(path: Path, info: VideoInfo) -> Iterator[DecodedFrame]:
+    try:
+        with path.open("rb") as file, VideoReader(file, info, _DECODER_THREADS, str(path)) as reader:
+            yield from reader.frames(None, None)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> MediaError:
+    return MediaError("the video cannot be read", where=str(path), got=error.strerror or str(error))
 
 
 def _rgb_of(frame: DecodedFrame, color: ColorTags, name: str) -> Tensor:
@@ -250,16 +289,6 @@ def _rgb_of(frame: DecodedFrame, color: ColorTags, name: str) -> Tensor:
         raise MediaError("a frame is damaged", where=f"{name} at pts {frame.pts}")
     planes = tuple(torch.from_numpy(plane.copy()) for plane in frame.planes)
     return rounded(planes_to_rgb(planes, plane_format_of(frame.pixels), color_space_of(frame.pixels, color)))
-
-
-def _among(kept: deque[Picture], from_end: int, num_before: int) -> Picture:
-    """The picture that many from the end, the last being 1, with its neighbours."""
-    pictures = list(kept)
-    place = len(pictures) - from_end
-    picture = pictures[place]
-    before = tuple(each.lr_frame for each in pictures[max(0, place - num_before) : place])
-    after = tuple(each.lr_frame for each in pictures[place + 1 :])
-    return replace(picture, before=before, after=after)
 
 
 def _cropped(hr_frame: Tensor, scale: int, where: str) -> Tensor:

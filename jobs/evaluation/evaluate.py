@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
@@ -14,17 +13,19 @@ from rich.progress import Progress
 
 from cluster.job import Job, ModelRef
 from cluster.plan import FixedSettings, fix_settings
-from cluster.weights import opened_weights
+from cluster.weights import model_at
 from cluster.worker import Worker
+from jobs.device import device_here
 from jobs.evaluation.crops import Gallery
 from jobs.evaluation.data import Data, Picture, Stills, Video, open_data
+from jobs.evaluation.figures import truth_of
 from jobs.evaluation.measure import Candidate, Course, Motion
 from jobs.evaluation.record import Environment, Record, write_json
 from jobs.evaluation.request import REFERENCE, Protocol, Request
 from jobs.evaluation.table import print_table
 from sr_core.errors import SpecError
 from sr_core.metrics.lpips import Lpips, load_lpips
-from sr_core.model import Model, load_model
+from sr_core.model import Model
 from sr_core.upscale import PRECISIONS, Upscaler
 
 
@@ -34,7 +35,9 @@ def evaluate(request: Request) -> int:
     Raises:
         SpecError: What is asked cannot be done, or a data set contradicts itself.
         ModelError: A model or the weights of LPIPS cannot be used.
-        MediaError: A picture cannot be read or is damaged.
+        MediaError: A picture is damaged.
+        OutputError: A network made values that are not finite.
+        StorageError: A picture cannot be read, or a file not written.
     """
     request.check()
     all_data = _opened(request)
@@ -43,7 +46,7 @@ def evaluate(request: Request) -> int:
     candidates = _candidates(request, fixed, lpips)
     gallery = Gallery() if request.plot_path else None
     records = [record for data in all_data for record in _measured(data, candidates, request, lpips, gallery)]
-    print_table(records)
+    print_table(records, [sentence for data in all_data for sentence in data.told])
     if request.json_path:
         write_json(records, request.json_path)
     if gallery and request.plot_path:
@@ -70,24 +73,15 @@ def _distinct(short: Sequence[str], long: Sequence[str]) -> list[str]:
 
 def _settings(request: Request) -> FixedSettings:
     """Device, precision and tiles as `upscale` would choose them here."""
-    has_cuda = torch.cuda.is_available()
-    if request.device == "cuda" and not has_cuda:
-        raise SpecError("torch finds no CUDA device here", where="--device", got="cuda", expected="cpu")
-    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and request.device != "cpu" else "cpu"
-    worker = Worker(device, torch.get_num_threads())
+    worker = Worker(device_here(request.device), torch.get_num_threads())
     return fix_settings(Job(ModelRef(REFERENCE), engine=request.engine), worker.device_class)
 
 
 def _candidates(request: Request, fixed: FixedSettings, lpips: Lpips | None) -> list[Candidate]:
     texts = list(dict.fromkeys((REFERENCE, *request.models)))
     names = _distinct([Path(text).name for text in texts], texts)
-    models = [_loaded(text, request.scale) for text in texts]
+    models = [model_at(text, request.scale) for text in texts]
     return [_candidate(name, model, request, fixed, lpips) for name, model in zip(names, models, strict=True)]
-
-
-def _loaded(text: str, scale: int) -> Model:
-    with opened_weights(text) as path:
-        return load_model(path, scale)
 
 
 def _candidate(
@@ -120,7 +114,9 @@ def _measured(
     before: Picture | None = None
     for picture in _shown(data):
         motion = Motion.between(before.hr_frame, picture.hr_frame) if before else None
-        truth_errors += [motion.error_of(before.hr_frame, picture.hr_frame)] if motion and before else []
+        if motion and before:
+            truths = [truth_of(each, request.protocol) for each in (before, picture)]
+            truth_errors.append(motion.error_of(*truths))
         for course in courses:
             course.add(picture, motion)
         if gallery:

@@ -47,6 +47,15 @@ def figures_of(picture: Picture, sr_frame: Tensor, protocol: Protocol, lpips: Lp
     return _rgb_figures(picture, sr_frame, lpips)
 
 
+def truth_of(picture: Picture, protocol: Protocol) -> Tensor:
+    """What `upscaled` would give of a picture if it were perfect.
+
+    Returns:
+        (1, 3, H, W) R'G'B'; in the y protocol (1, 1, H, W) studio luma.
+    """
+    return _coded_luma(picture) if protocol is Protocol.Y else picture.hr_frame
+
+
 def _upscaled_rgb(upscaler: Upscaler, picture: Picture) -> Tensor:
     planes = upscaler.upscale(
         _planes(picture.lr_frame),
@@ -75,7 +84,7 @@ def _upscaled_luma(upscaler: Upscaler, picture: Picture) -> Tensor:
             next_step="leave out --protocol y",
         )
     lr_luma = shrink(_coded_luma(picture), facts.scale)
-    sr_luma = upscaler.run(((lr_luma * 255 - 16) / 219).to(upscaler.device)).cpu()
+    sr_luma = upscaler.run(((lr_luma * 255 - 16) / 219).to(upscaler.device), picture.name).cpu()
     return rounded((sr_luma * 219 + 16) / 255)
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sr_core.errors import StorageError
+from jobs.outputs import written
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,5 @@ def write_json(records: list[Record], path: Path) -> None:
         StorageError: It cannot be written.
     """
     text = json.dumps([asdict(record) for record in records], indent=2, allow_nan=False)
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError("the figures cannot be written", where=str(path), got=str(error)) from error
+    with written(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from cluster.job import EngineSettings
+from jobs.outputs import refuse_existing
 from sr_core.errors import SpecError
 from sr_core.shrink import Degradation
 
@@ -43,6 +44,7 @@ class Request:
         num_frames: Of each video, from its start; None takes all.
         json_path: Where the figures go, beside the table.
         plot_path: Where a picture of crops side by side goes.
+        overwrite: Whether files that stand there are replaced.
         device: Where networks run; `auto` takes a GPU where there is one.
         engine: How networks run.
     """
@@ -56,6 +58,7 @@ class Request:
     num_frames: int | None = None
     json_path: Path | None = None
     plot_path: Path | None = None
+    overwrite: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: EngineSettings = field(default_factory=EngineSettings)
 
@@ -63,7 +66,8 @@ class Request:
         """Refuse what cannot be done before anything is loaded.
 
         Raises:
-            SpecError: A file cannot be written there, or two wishes contradict each other.
+            SpecError: A file cannot be written there, or something stands there already, or two wishes
+                contradict each other.
         """
         if self.protocol is Protocol.Y and (self.degradation is not Degradation.BICUBIC or self.lpips):
             raise SpecError(
@@ -77,6 +81,8 @@ class Request:
                 raise SpecError("no file can be written there", where=flag, got=str(path))
         if self.plot_path is not None and self.plot_path.suffix.lower() != ".png":
             raise SpecError("the plot is a PNG", where="--plot", got=str(self.plot_path), expected="….png")
+        wanted = [path for path in (self.json_path, self.plot_path) if path is not None]
+        refuse_existing(wanted, overwrite=self.overwrite)
 
 
 def choice(text: str, kind: type[_Choice], flag: str) -> _Choice:

@@ -13,8 +13,12 @@ from jobs.view import console, printable
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
 
-def print_table(records: Sequence[Record]) -> None:
-    """Prints a row for each record, with a column for every figure that any of them has."""
+def print_table(records: Sequence[Record], told: Sequence[str]) -> None:
+    """Prints a row for each record, with a column for every figure that any of them has.
+
+    Args:
+        told: What must be known of the data, a sentence each; printed below.
+    """
     shown = [column for column in _COLUMNS if any(column[1](record) for record in records)]
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("data")
@@ -27,6 +31,8 @@ def print_table(records: Sequence[Record]) -> None:
     to = console()
     to.print(table)
     to.print(Text(_conditions(records)))
+    for sentence in told:
+        to.print(Text(f"note: {printable(sentence)}"))
 
 
 def _conditions(records: Sequence[Record]) -> str:

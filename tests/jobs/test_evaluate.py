@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ from cluster.images.plan import plan_image
 from cluster.images.read import open_image
 from cluster.images.upscale import upscale_image
 from cluster.job import ImageSettings
+from cluster.video.corpus.cases import CASES
 from jobs.cli import main
 from jobs.evaluation.data import Stills, Video, open_data, read_image
 from jobs.evaluation.figures import figures_of, upscaled
 from jobs.evaluation.request import Protocol
 from jobs.sample import SAMPLE
 from sr_core.archs.compact import COMPACT, CompactConfig
+from sr_core.archs.early_fusion import EARLY_FUSION, EarlyFusionConfig
+from sr_core.color import ColorSpace, PlaneFormat
 from sr_core.errors import MediaError, SpecError
 from sr_core.metrics.psnr import psnr, studio_luma, without_border
-from sr_core.model import load_model
+from sr_core.model import Model, load_model
 from sr_core.shrink import Degradation, rounded, shrink
 from sr_core.upscale import Upscaler
 
+RGB, FULL_RANGE = PlaneFormat(8, 0, 0, is_rgb=True), ColorSpace(full_range=True)
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
@@ -218,6 +223,32 @@ def test_an_image_without_a_partner_is_named(folder: Path, tmp_path: Path) -> No
         open_data(f"{folder}:{tmp_path / 'lr'}", 2, Degradation.BICUBIC, None)
 
 
+def test_two_images_for_the_same_half_of_a_pair_are_both_named(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "lr" / name, picture(24, 32))
+    place = f"{folder}:{tmp_path / 'lr'}"
+
+    save(tmp_path / "lr" / "bx2.png", picture(24, 32))
+    with pytest.raises(SpecError, match=r"lr/b\.png.*bx2\.png"):
+        open_data(place, 2, Degradation.BICUBIC, None)
+    save(folder / "a.jpg", picture(48, 64))
+    with pytest.raises(SpecError, match=r"hr/a\.jpg.*a\.png"):
+        open_data(place, 2, Degradation.BICUBIC, None)
+
+
+def test_names_that_end_like_a_scale_pair_up(tmp_path: Path) -> None:
+    for name in ("box4", "box4x4", "boat"):
+        save(tmp_path / "hr" / f"{name}.png", picture(48, 64))
+    for name in ("box4", "box4x4", "boatx4"):
+        save(tmp_path / "lr" / f"{name}.png", picture(12, 16))
+
+    data = open_data(f"{tmp_path / 'hr'}:{tmp_path / 'lr'}", 4, Degradation.BICUBIC, None)
+
+    assert isinstance(data, Stills)
+    pairs = {hr_path.stem: lr_path.stem for hr_path, lr_path in data.paths if lr_path}
+    assert pairs == {"boat": "boatx4", "box4": "box4", "box4x4": "box4x4"}
+
+
 def test_a_folder_without_images_and_a_place_with_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
 
@@ -240,8 +271,21 @@ def test_what_has_no_plain_colours_is_no_truth(mode: str, tmp_path: Path) -> Non
     path = tmp_path / f"a.{'png' if mode == 'RGBA' else 'jpg'}"
     Image.new(mode, (32, 32), (1, 2, 3, 128)).save(path)
 
-    with pytest.raises(MediaError, match=r"a\.(png|jpg).*no truth"):
+    with pytest.raises(SpecError, match=r"a\.png.*hides some of its colours|a\.jpg.*got cmyk 8 bit"):
         read_image(path)
+
+
+def test_a_picture_that_viewers_turn_is_refused_before_it_is_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(48, 64)).save(folder / "c.png", exif=exif)
+
+    assert run("evaluate", "--data", folder, "--scale", "2") == 2
+    told = capsys.readouterr().err
+    assert "c.png" in told
+    assert "turned by EXIF" in told
 
 
 def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
@@ -281,7 +325,7 @@ def test_a_video_has_figures_over_time_and_a_warping_error(tmp_path: Path) -> No
     assert [image["warping_error"] is None for image in record["images"]] == [True, False, False]
     assert 0 < record["warping_error_of_truth"] < record["warping_error"] < 1e-2
     still = read_image(save(tmp_path / "still.png", frames[1]))
-    shown = list(Video("pan", path, 2, Degradation.BICUBIC, None).pictures())
+    shown = list(open_data(str(path), 2, Degradation.BICUBIC, None).pictures())
     assert len(shown) == 4
     assert torch.equal(shown[1].hr_frame, still)
 
@@ -296,16 +340,126 @@ def test_a_damaged_frame_of_a_video_is_no_truth() -> None:
 
 
 def test_frames_of_a_video_come_with_the_neighbours_that_are_asked_for() -> None:
-    plain = list(Video("sample", SAMPLE, 2, Degradation.BICUBIC, 5).pictures())
+    plain = list(open_data(str(SAMPLE), 2, Degradation.BICUBIC, 6).pictures())
 
-    shown = list(Video("sample", SAMPLE, 2, Degradation.BICUBIC, 5, context=(2, 1)).pictures())
+    shown = list(with_context(SAMPLE, 5, (2, 1)).pictures())
 
+    assert len(shown) == 5
     lr_frames = [each.lr_frame for each in plain]
     for number, each in enumerate(shown):
         expected = [lr_frames[max(0, number - 2) : number], lr_frames[number + 1 : number + 2]]
         for found, right in zip((each.before, each.after), expected, strict=True):
             assert len(found) == len(right)
             assert all(torch.equal(x, y) for x, y in zip(found, right, strict=True))
+
+
+def with_context(path: Path, num_frames: int | None, context: tuple[int, int]) -> Video:
+    """A video at x2, whose frames come with so many neighbours."""
+    data = open_data(str(path), 2, Degradation.BICUBIC, num_frames)
+    assert isinstance(data, Video)
+    return replace(data, context=context)
+
+
+def test_networks_see_no_frame_of_another_scene(tmp_path: Path) -> None:
+    dark, bright = picture(64, 80) // 3, 255 - picture(64, 80, seed=1) // 3
+    path = write_video(tmp_path / "cut.mkv", [dark, dark, bright, bright])
+
+    shown = list(with_context(path, None, (2, 2)).pictures())
+
+    assert [(len(each.before), len(each.after)) for each in shown] == [(0, 1), (1, 0), (0, 1), (1, 0)]
+
+
+def test_a_temporal_network_makes_of_a_frame_what_it_makes_in_a_job(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = EarlyFusionConfig(num_feat=8, num_conv=1, scale=2)
+    model = Model(EARLY_FUSION.build(config).eval(), EARLY_FUSION.facts(config), "")
+    upscaler = Upscaler(model, "cpu", "fp32", 64, 1)
+    scenes = [picture(64, 80) // 3, 255 - picture(64, 80, seed=1) // 3]
+    small = [rounded(shrink(torch.tensor(scene).permute(2, 0, 1)[None] / 255, 2)) for scene in scenes]
+    planes = [tuple((frame[0] * 255).round().byte()) for frame in small]
+    path = write_video(tmp_path / "cut.mkv", [scenes[0], scenes[0], scenes[1], scenes[1]])
+    context = (model.facts.frames_before, model.facts.frames_after)
+
+    shown = list(with_context(path, None, context).pictures())
+
+    for each, before, own, after in zip(shown, "-0-1", "0011", "0-1-", strict=True):
+        around = [[planes[int(name)]] if name != "-" else [] for name in (before, after)]
+        expected = upscaler.upscale(planes[int(own)], RGB, FULL_RANGE, before=around[0], after=around[1])
+        made = upscaled(upscaler, each, Protocol.RGB)
+        assert torch.equal((made[0] * 255).round().byte(), torch.stack(list(expected)))
+
+
+def test_in_the_y_protocol_a_perfect_model_flickers_as_much_as_the_truth(tmp_path: Path) -> None:
+    scene = picture(64, 80)
+    path = write_video(tmp_path / "flicker.mkv", [scene, scene // 2 + 60, scene])
+
+    (perfect,) = evaluated("--data", path, "--scale", "1", "--protocol", "y", tmp_path / "f.json")
+
+    assert perfect["psnr_y"] == pytest.approx(100)
+    assert perfect["warping_error"] == pytest.approx(perfect["warping_error_of_truth"], rel=1e-6)
+    assert perfect["warping_error"] > 1e-4
+
+
+def test_values_that_are_not_finite_end_the_y_protocol_as_an_output_error(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = COMPACT.build(CompactConfig(num_channels=1, num_feat=8, num_conv=1, scale=2))
+    torch.nn.init.constant_(next(network.parameters()), 3e38)
+    save_file(network.state_dict(), tmp_path / "wild.safetensors")
+
+    code = run(
+        *("evaluate", "--data", folder, "--scale", "2", "--protocol", "y"),
+        *("--model", tmp_path / "wild.safetensors", "--json", tmp_path / "f.json"),
+    )
+
+    assert code == 4
+    told = capsys.readouterr().err
+    assert "a.png: The network made values that are not finite" in told
+    assert not (tmp_path / "f.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("interlaced_h264_tff.mp4", "it is interlaced and measured as it is stored"),
+        ("rotated_90.mp4", "without the rotation that it asks for"),
+    ],
+)
+def test_what_is_measured_in_another_way_than_it_is_shown_is_told(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus_clip(tmp_path / name)
+
+    assert run("evaluate", "--data", tmp_path / name, "--scale", "2", "--frames", "1") == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_video_that_changes_its_size_is_refused(tmp_path: Path) -> None:
+    path = corpus_clip(tmp_path / "size_changes.ts")
+
+    with pytest.raises(MediaError, match=r"size_changes\.ts at pts \d+: the video changes its size"):
+        list(open_data(str(path), 2, Degradation.BICUBIC, None).pictures())
+
+
+def corpus_clip(path: Path) -> Path:
+    """The file of the conformance corpus that has this name."""
+    (case,) = (case for case in CASES if case.name == path.name)
+    case.make(path)
+    return path
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--json", "f.json"), ("--plot", "f.png")])
+def test_files_that_stand_there_are_replaced_only_when_that_is_asked_for(
+    flag: str, name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    arguments = ("evaluate", "--data", folder, "--scale", "2", flag, tmp_path / name)
+
+    assert run(*arguments) == 2
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*arguments, "--overwrite") == 0
+    assert len((tmp_path / name).read_bytes()) > 100
 
 
 def test_the_plot_shows_truth_bicubic_and_model_side_by_side(

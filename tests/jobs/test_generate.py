@@ -85,6 +85,16 @@ def test_nothing_is_replaced_and_nothing_written_beside_it(weights: str, tmp_pat
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"mine"]
 
 
+def test_images_that_stand_there_are_replaced_when_that_is_asked_for(weights: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "0-00001.png").write_bytes(b"mine")
+
+    assert run("generate", weights, str(tmp_path / "out"), "--count", "2", "--overwrite") == 0
+
+    assert pixels(tmp_path / "out" / "0-00001.png").shape == (32, 32, 3)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
 def test_weights_of_an_upscaler_are_refused_with_what_is_expected(tmp_path: Path) -> None:
     model = saved(Compact(CompactConfig(num_feat=8, num_conv=1)), tmp_path / "compact.safetensors")
 

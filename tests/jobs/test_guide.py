@@ -134,6 +134,17 @@ def test_nothing_is_replaced(paths: tuple[Path, Path, Path], tmp_path: Path) -> 
         guide(paths[0], paths[1], paths[1])
 
 
+def test_what_stands_there_is_replaced_when_that_is_asked_for(paths: tuple[Path, Path, Path]) -> None:
+    paths[2].parent.mkdir()
+    paths[2].write_bytes(b"mine")
+
+    assert run("guide", *map(str, paths)) == 2
+    assert run("guide", *map(str, paths), "--overwrite") == 0
+
+    assert codes(paths[2]).shape == (96, 64)
+    assert [each.name for each in paths[2].parent.iterdir()] == ["out.png"]
+
+
 def test_the_command_says_what_it_made_and_ends_with_2_where_a_picture_is_missing(
     paths: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
