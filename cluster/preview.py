@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,10 +19,12 @@ from cluster.images.label import label
 from cluster.job import EngineSettings, Job, ModelRef, VideoSettings
 from cluster.plan import DeviceClass, FixedSettings, Input, JobPlan, Treatment, fix_settings
 from cluster.plan_video import plan_video
+from cluster.segments import CONTEXT_FRAMES, around
 from cluster.storage import open_storage
 from cluster.video.codecs import EncodeSettings, choose_encode
 from cluster.video.decode import DecodedFrame, VideoReader
 from cluster.video.encode import PartWriter, check_encoder
+from cluster.video.info import DeinterlaceMode
 from cluster.video.pixels import PixelFormat
 from cluster.video.probe import probe
 from cluster.video.timeline import Timeline
@@ -118,10 +120,6 @@ class _Scene:
     last: int
 
     @property
-    def pts_range(self) -> tuple[int | None, int | None]:
-        return self.window(0, 0)
-
-    @property
     def start_pts(self) -> int:
         return int(self.timeline.pts[self.first])
 
@@ -135,10 +133,21 @@ class _Scene:
             float((int(end_pts) - int(pts[0])) * time_base),
         )
 
-    def window(self, num_before: int, num_after: int) -> tuple[int | None, int | None]:
-        """The half-open range of pts with so many frames around, as far as there are such."""
-        pts, first, last = self.timeline.pts, self.first - num_before, self.last + num_after
-        return int(pts[first]) if first > 0 else None, int(pts[last]) if last < len(pts) else None
+    @contextmanager
+    def decoded(self, facts: ModelFacts) -> Iterator[Iterator[DecodedFrame]]:
+        """Its frames, and those around it that the model sees, marked; by a decoder of their own."""
+        source, treatment = self.treatment.input.source, self.treatment
+        first, last = self.first - facts.frames_before, self.last + facts.frames_after
+        num_context = 0 if treatment.deinterlace == "off" else CONTEXT_FRAMES
+        with (
+            open_storage(source.store_url).open(source.key, source.version) as file,
+            VideoReader(file, treatment.video, _DECODER_THREADS, source.key, treatment.deinterlace) as reader,
+        ):
+            yield reader.frames(
+                *around(self.timeline, self.first, self.last),
+                context=around(self.timeline, first - num_context, last + num_context),
+                window=around(self.timeline, first, last),
+            )
 
 
 @dataclass
@@ -180,6 +189,7 @@ def render(
     job = Job(ModelRef(Kernel.BICUBIC), scale=scale, engine=request.engine)
     plan = JobPlan(job, fix_settings(job, device_class))
     scene, whole = _planned(request, plan, len(models))
+    scene = _deinterlaced(scene, models)
     panels = [
         _panel(f"{number} {Path(name).name} x{model.facts.scale}", name, model, plan.fixed)
         for number, (name, model) in enumerate(zip(request.models, models, strict=True), 1)
@@ -231,6 +241,19 @@ def _planned(request: PreviewRequest, plan: JobPlan, num_panels: int) -> tuple[_
     return _Scene(replace(treatment, encode=encode), timeline, first, last), whole
 
 
+def _deinterlaced(scene: _Scene, models: Sequence[Model]) -> _Scene:
+    """`scene`, deinterlaced too where the clip is interlaced only in places and one of its frames says so."""
+    if scene.treatment.deinterlace != "off":
+        return scene
+    seeing_most = max(
+        (model.facts for model in models), key=lambda each: each.frames_before + each.frames_after
+    )
+    with scene.decoded(seeing_most) as frames:
+        is_interlaced = any(frame.is_interlaced for frame in frames)
+    deinterlace: DeinterlaceMode = "flagged" if is_interlaced else "off"
+    return replace(scene, treatment=replace(scene.treatment, deinterlace=deinterlace))
+
+
 def _too_large(where: str, width: int, height: int) -> SpecError:
     return SpecError(
         "no usual codec of mp4 holds so many pictures side by side",
@@ -265,15 +288,8 @@ def _panel(text: str, name: str, model: Model, fixed: FixedSettings) -> _Panel:
 
 def _upscaled(stack: ExitStack, panel: _Panel, scene: _Scene) -> Iterator[Upscaled]:
     """The frames through one model, which has a decoder of its own, as it may look ahead."""
-    source, treatment = scene.treatment.input.source, scene.treatment
-    facts = panel.upscaler.model.facts
-    file = stack.enter_context(open_storage(source.store_url).open(source.key, source.version))
-    reader = stack.enter_context(
-        VideoReader(file, treatment.video, _DECODER_THREADS, source.key, treatment.deinterlace)
-    )
-    window = scene.window(facts.frames_before, facts.frames_after)
-    decoded = _decoded(panel, reader.frames(*scene.pts_range, window=window))
-    return _timed(panel, upscaled_frames(decoded, treatment, panel.upscaler))
+    decoded = stack.enter_context(scene.decoded(panel.upscaler.model.facts))
+    return _timed(panel, upscaled_frames(_decoded(panel, decoded), scene.treatment, panel.upscaler))
 
 
 def _decoded(panel: _Panel, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:

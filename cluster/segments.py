@@ -11,7 +11,7 @@ from cluster.plan import Segment
 from cluster.video.info import VideoInfo
 from cluster.video.timeline import Timeline
 
-_CONTEXT_FRAMES = 2  # that bwdif looks at on either side, and one to spare
+CONTEXT_FRAMES = 2  # that bwdif looks at on either side, and one to spare
 
 
 def segments_of(
@@ -35,21 +35,21 @@ def segments_of(
     bounds = np.searchsorted(timeline.pts, cuts).tolist()
     firsts, lasts = [0, *bounds], [*bounds, len(timeline.pts)]
     starts, ends = [None, *cuts], [*cuts, None]
-    num_context = 0 if asked == "off" else _CONTEXT_FRAMES
+    num_context = 0 if asked == "off" else CONTEXT_FRAMES
     return tuple(
         Segment(
             key=f"{output_key}-{index:06d}",
             start_pts=start,
             end_pts=end,
             num_frames=last - first,
-            window=_around(timeline, first - seen[0], last + seen[1]),
-            context=_around(timeline, first - seen[0] - num_context, last + seen[1] + num_context),
+            window=around(timeline, first - seen[0], last + seen[1]),
+            context=around(timeline, first - seen[0] - num_context, last + seen[1] + num_context),
         )
         for index, (start, end, first, last) in enumerate(zip(starts, ends, firsts, lasts, strict=True))
     )
 
 
-def _around(timeline: Timeline, first: int, last: int) -> tuple[int | None, int | None]:
+def around(timeline: Timeline, first: int, last: int) -> tuple[int | None, int | None]:
     """The range of pts of the frames from number `first` to below `last`, as far as there are such."""
     return (
         int(timeline.pts[first]) if first > 0 else None,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
@@ -17,9 +21,10 @@ from cluster.inputs import find_inputs
 from cluster.places import place_of
 from cluster.plan import DeviceClass, Input
 from jobs.load import refuse_s3
+from jobs.outputs import refuse_existing, written
 from jobs.spec import UpscaleSpec
 from jobs.view import console, printable
-from sr_core.errors import SpecError, StorageError
+from sr_core.errors import SpecError
 
 if TYPE_CHECKING:
     from cluster.preview import Preview
@@ -82,9 +87,7 @@ def _output(spec: UpscaleSpec) -> Path:
         raise SpecError(
             "a preview is an mp4", where="--out", got=spec.output, expected=f"a name in {_SUFFIX}"
         )
-    if out.exists() and not (spec.overwrite and out.is_file()):
-        next_step = "give another name, or --overwrite" if out.is_file() else "give another name"
-        raise SpecError("something stands there already", where=spec.output, next_step=next_step)
+    refuse_existing([out], overwrite=spec.overwrite)
     return out
 
 
@@ -110,18 +113,29 @@ def _device_class(spec: UpscaleSpec) -> DeviceClass:
 
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
-    """A path beside `out`, whose file takes that name when the block ends without an error."""
-    part = out.with_name(f".{out.stem}.{os.getpid()}{_SUFFIX}")
+    """A path for what becomes `out` if the block ends without an error.
+
+    It lies in the machine's own folder for such files, so that nothing stays beside `out` even if the process
+    is killed; SIGTERM ends the block in order, as Ctrl-C does.
+    """
+    with _sigterm_interrupts(), written(out) as part, TemporaryDirectory(prefix="framelift-") as folder:
+        if not os.access(part.parent, os.W_OK):  # which is better known before the work
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        path = Path(folder) / out.name
+        yield path
+        shutil.move(path, part)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    def interrupt(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(out)
-    except OSError as error:
-        raise StorageError(
-            "the preview cannot be written", where=str(out), got=error.strerror or str(error)
-        ) from error
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import nn
 from sr_core.archs.arch import StateDict
 from sr_core.errors import ModelError
 from sr_core.memory import is_out_of_memory
-from sr_core.weights import read_weights
+from sr_core.weights import NO_SUCH_NETWORK, read_weights
 
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 
@@ -72,7 +72,7 @@ def build_network(state_dict: StateDict, families: Sequence[Family[N_co]], where
             with torch.device("meta"):
                 # Assigning compares keys and shapes, and costs nothing, however large shapes claim to be.
                 family.build(config).load_state_dict(state_dict, assign=True)
-        except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        except NO_SUCH_NETWORK as error:
             if is_out_of_memory(error):
                 raise
             misfit = f"as {family.name}: {' '.join(str(error).split())[:300]}"

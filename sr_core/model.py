@@ -113,7 +113,7 @@ def _load_blend(path: Path, scale: int | None, blend: Blend) -> Model:
     tensors, sha256 = read_weights(path)
     others, other_sha256 = read_weights(Path(blend.path))
     found = recognise(tensors, scale, where=str(path))
-    other = recognise(others, scale, where=blend.path)
+    other = recognise(others, found.arch.facts(found.config).scale, where=blend.path)
     mean = replace(found, state_dict=blended(found, other, blend, where=str(path)))
     identity = blend_sha256(sha256, other_sha256, blend.strength)
     return Model(*_built(mean, scale, path), identity, _origin(found), (sha256, other_sha256))

@@ -134,10 +134,28 @@ class Upscaler:
             _check_planes(each, plane_format, where)
         conversion.refuse_contradictions(where)
         lr_frame = self._to_units(planes, conversion)
-        sr_frame = self.run(self._window(lr_frame, before, after, conversion), where)
+        sr_frame = self._bounded_run(self._window(lr_frame, before, after, conversion), where)
         size = output_size or self._scaled(lr_frame.size)
         colors = self._from_network_output(sr_frame, lr_frame, conversion, size)
         return *colors, *_alpha_planes(lr_frame, conversion.out_format, size)
+
+    def _bounded_run(self, lr_frame: Tensor, where: str) -> Tensor:
+        """`run` on values between black and white; what lies beyond them is interpolated and added again.
+
+        Video has such values: whiter than white, and colours that no R'G'B' of 0..1 makes. Networks never saw
+        any, and answer some with noise.
+        """
+        facts = self.model.facts
+        if facts.is_linear:
+            return self.run(lr_frame, where)
+        within = _within_range(lr_frame, facts.color_mode)
+        sr_frame, beyond = self.run(within, where), lr_frame - within
+        if facts.num_frames > 1:
+            beyond = beyond[:, facts.frames_before]
+        if not bool(beyond.any()):
+            return sr_frame
+        axis, (height, width) = AxisMap(Fraction(facts.scale)), sr_frame.shape[-2:]
+        return sr_frame + resample(beyond, (height, width), Kernel.BILINEAR, axis, axis)
 
     @torch.inference_mode()
     def run(self, lr_frame: Tensor, where: str = "") -> Tensor:
@@ -361,6 +379,13 @@ def _pad_to_multiple(frame: Tensor, multiple: int) -> Tensor:
         return frame
     images = F.pad(frame.flatten(0, -4), (0, right, 0, below), mode="replicate")
     return images.view(*frame.shape[:-2], *images.shape[-2:])
+
+
+def _within_range(frame: Tensor, mode: ColorMode) -> Tensor:
+    """Values from black to white, and chroma from -0.5 to 0.5; (…, C, h, w)."""
+    if mode is not ColorMode.YUV420:
+        return frame.clamp(0.0, 1.0)
+    return torch.cat([frame[..., :4, :, :].clamp(0.0, 1.0), frame[..., 4:, :, :].clamp(-0.5, 0.5)], dim=-3)
 
 
 def _cut(frame: Tensor, tile: Tile) -> Tensor:

@@ -57,6 +57,7 @@ class ModelFacts:
         dtypes: What the network's body may run in.
         color_mode: Channels of input and output.
         chroma_kernel: Kernel for the chroma beside a `LUMA` network.
+        is_linear: Whether it only adds up what it sees, so that values beyond black and white do it no harm.
         frames_before: How many frames before the one that is upscaled the network sees with it.
         frames_after: How many after it.
     """
@@ -70,6 +71,7 @@ class ModelFacts:
     chroma_kernel: Kernel = Kernel.LANCZOS
     frames_before: int = 0
     frames_after: int = 0
+    is_linear: bool = False
 
     @property
     def num_frames(self) -> int:

@@ -37,4 +37,5 @@ def interpolation_facts(kernel: Kernel, scale: int) -> ModelFacts:
         dtypes=(torch.float32,),
         color_mode=ColorMode.LUMA,
         chroma_kernel=kernel,
+        is_linear=True,
     )

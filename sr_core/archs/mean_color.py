@@ -51,4 +51,6 @@ def without_mean_layers(
 
 
 def _is(value: Tensor, known: Tensor | None) -> bool:
-    return known is not None and value.shape == known.shape and torch.allclose(value, known)
+    if known is None or value.shape != known.shape:
+        return False
+    return torch.allclose(value, known, rtol=1e-2, atol=1e-3)  # also where it was kept in half precision

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,18 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.job import Job, ModelRef, VideoSettings
 from jobs.cli import main
 from jobs.sample import SAMPLE
 from sr_core.archs.compact import Compact, CompactConfig
+from tests.cluster.test_worker import run as run_job
+from tests.cluster.video.clips import MIXED_FIELDS, MPEG2_FIELDS, flagged, write_clip
 
 START_S, NUM_FRAMES = 1.0, 5  # of 24 a second
 LABEL_PX = 36  # of pictures of 720 lines
 PANEL = (720, 1280)
+
+Luma = np.ndarray[Any, Any]
 
 
 def run(*arguments: object) -> int | str | None:
@@ -35,13 +45,13 @@ def weights(folder: Path) -> Path:
     return path
 
 
-def lumas(path: Path, start_s: float = 0.0) -> list[np.ndarray[Any, Any]]:
+def lumas(path: Path, start_s: float = 0.0) -> list[Luma]:
     with av.open(str(path)) as clip:
         frames = [frame for frame in clip.decode(video=0) if frame.time is not None and frame.time >= start_s]
         return [np.asarray(_luma(frame), np.float32) for frame in frames]
 
 
-def _luma(frame: Any) -> np.ndarray[Any, Any]:
+def _luma(frame: Any) -> Luma:
     plane = frame.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
     return rows[:, : frame.width]
@@ -134,6 +144,71 @@ def test_odd_frames_are_not_resized(tmp_path: Path) -> None:
     picture = frame[24:145, 162:323]
     moved = np.abs(picture[:, 1:] - lr_frame[:, :-1]).mean()
     assert np.abs(picture - lr_frame).mean() < moved / 3
+
+
+def test_of_interlaced_clips_it_shows_the_frames_of_a_job(tmp_path: Path) -> None:
+    clip = tmp_path / "still.mkv"
+    write_still_fields(clip)
+    of_job, shown = of_job_and_shown(clip, 10, tmp_path)
+    assert np.ptp(of_job[0], axis=0).max() > 100  # rows that one field alone does not tell
+    for frame, job_frame in zip(shown, of_job, strict=True):
+        assert np.abs(frame - job_frame).max() < 40  # what the preview's codec loses
+
+
+def test_it_deinterlaces_where_a_clip_is_interlaced_only_in_places(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path, MIXED_FIELDS)
+    of_job, shown = of_job_and_shown(clip, 12, tmp_path)
+    woven = lumas(clip)[12 + NUM_FRAMES - 1].repeat(2, axis=0).repeat(2, axis=1)
+    assert np.abs(woven - of_job[-1]).max() > 100
+    for frame, job_frame in zip(shown, of_job, strict=True):
+        assert np.abs(frame - job_frame).max() < 40
+
+
+def of_job_and_shown(clip: Path, first: int, folder: Path) -> tuple[list[Luma], list[Luma]]:
+    """Frames of `clip`, which has 25 a second, from number `first` on through nearest x2."""
+    lossless = VideoSettings(preset="ultrafast", quality="lossless")
+    (outcome,) = run_job(clip, folder / "job", Job(ModelRef("nearest"), scale=2, video=lossless)).outcomes
+    assert outcome.state == "done"
+    of_job, out = lumas(folder / "job" / clip.name)[first : first + NUM_FRAMES], folder / "out.mp4"
+    times = ("--start", first / 25, "--seconds", NUM_FRAMES / 25)
+    assert run("preview", clip, "--model", "nearest", "--scale", 2, *times, "--out", out) == 0
+    height, width = of_job[0].shape
+    return of_job, [frame[-height:, width:] for frame in lumas(out)]
+
+
+def write_still_fields(path: Path) -> None:
+    """Interlaced frames that are all alike, with rows of which each is dark or bright."""
+    rows = np.random.default_rng(7).choice(np.array([60, 190], np.uint8), 64)
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("mpeg2video", rate=25, options={**MPEG2_FIELDS, "b": "20000000"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+        for number in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((96, 160), 128, np.uint8), format="yuv420p")
+            luma: Any = frame.planes[0]
+            np.frombuffer(luma, np.uint8).reshape(64, -1)[:] = rows[:, None]
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(flagged(frame, "tff")))
+        output.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_preview_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    out, temporary = tmp_path / "out" / "a.mp4", tmp_path / "tmp"
+    temporary.mkdir()
+    options = ("--model", "nearest", "--scale", "4", "--device", "cpu", "--out", str(out))
+    code = "import sys; from jobs.cli import main; main(sys.argv[1:])"
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code, "preview", str(SAMPLE), *options]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        while not list(temporary.glob("*/a.mp4")):  # it is at work
+            assert process.poll() is None
+            time.sleep(0.02)
+        assert not list(out.parent.iterdir())  # so that nothing stays there even after SIGKILL
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == 130
+    assert not list(out.parent.iterdir())
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(

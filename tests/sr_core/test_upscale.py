@@ -14,6 +14,7 @@ from sr_core.color import (
     ChromaLocation,
     ColorSpace,
     PlaneFormat,
+    Planes,
     luma_to_unit,
     planes_to_rgb,
     rgb_to_planes,
@@ -23,7 +24,7 @@ from sr_core.kernels import Kernel
 from sr_core.model import Model, load_model
 from sr_core.resample import AxisMap, resample
 from sr_core.upscale import Upscaler
-from tests.sr_core.frames import equal, noise
+from tests.sr_core.frames import equal, flat, noise
 
 WHOLE = 10_000
 ANIME = "realesr-animevideov3.pth"
@@ -53,7 +54,9 @@ class Doubler(Network):
 
 
 def doubler(color_mode: ColorMode, memory_px: int = 10**9, halo_px: int = 0, multiple: int = 1) -> Model:
-    facts = ModelFacts("doubler", 2, halo_px, multiple, (torch.float32,), color_mode, Kernel.NEAREST)
+    facts = ModelFacts(
+        "doubler", 2, halo_px, multiple, (torch.float32,), color_mode, Kernel.NEAREST, is_linear=True
+    )
     return Model(Doubler(color_mode, memory_px), facts, "")
 
 
@@ -117,9 +120,15 @@ def test_number_of_threads_changes_no_bit(precision: str, threads: Callable[[int
     assert equal(*outputs)
 
 
+def muted(planes: Planes) -> Planes:
+    """Luma and chroma that are colours between black and white everywhere."""
+    luma, *chroma = planes
+    return (luma // 2 + 64, *(plane // 8 + 112 for plane in chroma))
+
+
 def test_planes_equal_those_of_a_plain_forward_pass(published: Callable[[str], Path]) -> None:
     model, plane_format, space = load_model(str(published(ANIME))), PlaneFormat(8, 0, 0), ColorSpace()
-    planes = noise(60, 80, plane_format)
+    planes = muted(noise(60, 80, plane_format))
     with torch.inference_mode():
         red, green, blue = load_model(str(published(ANIME))).network(
             planes_to_rgb(planes, plane_format, space)
@@ -285,6 +294,32 @@ def test_out_of_memory_with_the_smallest_tile_is_raised() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         engine.run(torch.rand(1, 1, 128, 128))
+
+
+class Touchy(Network):
+    """Nearest x2 that answers what lies beyond black and white with noise."""
+
+    def forward(self, lr_frames: Tensor) -> Tensor:
+        is_known = (lr_frames >= 0) & (lr_frames <= 1)
+        return F.interpolate(torch.where(is_known, lr_frames, -77.0), scale_factor=2)
+
+
+@pytest.mark.parametrize("color_mode", [ColorMode.RGB, ColorMode.LUMA])
+def test_networks_see_nothing_beyond_black_and_white_and_nothing_of_it_is_lost(color_mode: ColorMode) -> None:
+    model = Model(Touchy(), ModelFacts("touchy", 2, 0, 1, (torch.float32,), color_mode), "")
+    plane_format = PlaneFormat(8, 0, 0)
+    codes = ((4, 128, 128), (250, 128, 128), (60, 240, 90), (120, 30, 220))
+    for color in codes:
+        planes = flat(24, 32, plane_format, *color)
+
+        got = Upscaler(model, "cpu", "fp32", 64, 1).upscale(planes, plane_format, ColorSpace())
+
+        assert [sorted(set(plane.flatten().tolist())) for plane in got] == [[code] for code in color]
+
+
+def test_interpolation_is_given_all_values_as_they_are() -> None:
+    assert load_model("lanczos", 2).facts.is_linear
+    assert not compact().facts.is_linear
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import safetensors.torch
 import torch
 
 from sr_core.archs import ARCHS
+from sr_core.archs.arch import Arch
 from sr_core.archs.compact import COMPACT, CompactConfig
+from sr_core.archs.edsr import EDSR
+from sr_core.archs.rrdb import RRDB
 from sr_core.archs.srcnn import SRCNN, SrcnnConfig
 from sr_core.errors import ModelError
 from sr_core.weights import read_weights, recognise
@@ -144,3 +148,96 @@ def test_shapes_that_make_no_sense_are_a_model_error() -> None:
         for arch in ARCHS:
             with pytest.raises(ModelError):
                 recognise({arch.first_key: torch.zeros(shape)}, 2)
+
+
+def looped() -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    content["params"] = content
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        looped(),
+        {"body.0.weight": torch.zeros(1).expand(1 << 40)},
+        {"body.0.weight": torch.zeros(1, dtype=torch.half).expand(1 << 40)},
+        {"body.0.weight": torch.zeros(4, 4, device="meta")},
+        {"body.0.weight": torch.eye(4).to_sparse()},
+    ],
+    ids=["looped", "expanded", "expanded half", "meta", "sparse"],
+)
+def test_odd_contents_are_model_errors_that_name_the_file(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+
+    with pytest.raises(ModelError, match=r"odd\.pth"):
+        read_weights(tmp_path / "odd.pth")
+
+
+def test_compressed_archives_are_not_inflated(tmp_path: Path) -> None:
+    torch.save({"body.0.weight": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+
+    with pytest.raises(ModelError, match="compressed"):
+        read_weights(tmp_path / "bomb.pth")
+
+
+def test_what_would_run_is_named_and_nobody_is_told_how_to_run_it(tmp_path: Path) -> None:
+    torch.save({"params": TENSORS, "hook": Attack()}, tmp_path / "evil.pth")
+
+    with pytest.raises(ModelError) as caught:
+        read_weights(tmp_path / "evil.pth")
+    assert "print" in caught.value.got
+    assert "weights_only" not in str(caught.value)
+
+
+def test_files_without_tensors_say_what_they_hold(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "optimizer": {"state": {}}}, tmp_path / "bare.pth")
+
+    with pytest.raises(ModelError, match=r"got epoch \(int\), optimizer \(dict\)"):
+        read_weights(tmp_path / "bare.pth")
+
+
+@pytest.mark.parametrize("wrapper", ["net_g", "netG", "model_ema", "ema", "weights", "model_state_dict"])
+def test_weights_are_found_below_the_names_that_trainers_use(wrapper: str, tmp_path: Path) -> None:
+    torch.save({"params_ema": {}, wrapper: TENSORS, "optimizer": {}}, tmp_path / "w.pth")
+
+    assert list(read_weights(tmp_path / "w.pth")[0]) == list(TENSORS)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "net_g.",
+        "generator.",
+        "model.net_g.",
+    ],
+)
+@pytest.mark.parametrize("arch", [COMPACT, EDSR, RRDB], ids=lambda arch: arch.name)
+def test_what_frameworks_put_before_keys_is_looked_through(arch: Arch, prefix: str, tmp_path: Path) -> None:
+    small = {"compact": {"num_feat": 8}, "edsr": {"num_feat": 8}, "rrdb": {"num_feat": 8, "num_blocks": 1}}
+    config = arch.config(**small[arch.name])
+    own = arch.build(config).state_dict()
+    beside = {"discriminator.conv.weight": torch.rand(4, 3, 3, 3), "n_averaged": torch.tensor(3)}
+    torch.save({"state_dict": {f"{prefix}{k}": v for k, v in own.items()} | beside}, tmp_path / "w.pth")
+
+    found = recognise(read_weights(tmp_path / "w.pth")[0])
+
+    assert (found.arch, found.config) == (arch, config)
+
+
+def test_weights_that_are_no_fractions_are_not_recognised() -> None:
+    state_dict = COMPACT.build(CompactConfig(num_feat=8, num_conv=1)).state_dict()
+    whole = {key: value.to(torch.int8) for key, value in state_dict.items()}
+
+    with pytest.raises(ModelError, match=r"torch\.int8"):
+        recognise(whole)
