@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Never, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from sr_core.errors import FrameliftError, ModelError, SpecError
+from jobs.flags import output_url, spec_of, spec_of_flags, takes_job
+from sr_core.errors import FrameliftError, MediaError, ModelError, SpecError
 
 if TYPE_CHECKING:
-    from jobs.spec import UpscaleSpec
+    pass
 
 app = typer.Typer(
     help="Upscale videos and images with super-resolution networks, on one machine or on a Ray cluster.",
@@ -36,63 +35,7 @@ EndpointUrl = Annotated[
 Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="Of an S3 store.")]
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One flag of the commands that take a job.
-
-    Attributes:
-        name: As it is typed.
-        key: Of the job spec, for whose value it stands.
-        metavar: What its value is called; empty for a switch, which has a `--no-` twin.
-    """
-
-    name: str
-    key: str
-    metavar: str
-    help: str
-
-    @property
-    def parameter(self) -> str:
-        """Its name in Python."""
-        return self.name.removeprefix("--").replace("-", "_")
-
-    @property
-    def annotation(self) -> Any:
-        """What typer is told of it."""
-        text = f"{self.help} [{self.key}]"
-        if self.metavar:
-            return Annotated[str | None, typer.Option(self.name, metavar=self.metavar, help=text)]
-        switch = f"{self.name}/--no-{self.name.removeprefix('--')}"
-        return Annotated[bool | None, typer.Option(switch, help=text)]
-
-
-FLAGS = (
-    Flag("--model", "model", "NAME|FILE", "A model or a weights file, also s3://."),
-    Flag("--blend", "blend.model", "FILE", "Other weights of that network, to blend its own with."),
-    Flag("--strength", "blend.strength", "S", "Their part, 0 to 1."),
-    Flag("--scale", "scale", "N", "Output size / input size."),
-    Flag("--height", "height", "PX", "Output height in place of a scale."),
-    Flag("--workers", "workers.count", "N", "Number of workers, at most."),
-    Flag("--device", "workers.device", "NAME", "auto, cpu, cuda."),
-    Flag("--codec", "video.codec", "NAME", "auto, h264, hevc, av1, vp9, ffv1, prores."),
-    Flag("--preset", "video.preset", "NAME", "Preset of the encoder."),
-    Flag("--quality", "video.quality", "N", "CRF, auto, or lossless."),
-    Flag("--container", "video.container", "NAME", "auto, mp4, mov, mkv, webm."),
-    Flag("--image-format", "image.format", "NAME", "auto, png, jpeg, webp, avif, tiff, bmp, gif."),
-    Flag("--image-quality", "image.quality", "N", "1 to 100, auto, or lossless."),
-    Flag("--sequence-rate", "sequences.frame_rate", "FPS", "Numbered images become videos of this rate."),
-    Flag("--deinterlace", "policies.deinterlace", "HOW", "auto, frame, field, off."),
-    Flag("--precision", "engine.precision", "NAME", "auto, fp32, bf16, fp16."),
-    Flag("--tile", "engine.tile_px", "PX", "Edge of a tile."),
-    Flag("--batch", "engine.batch_size", "N", "Tiles in a batch."),
-    Flag("--segment-seconds", "segments.seconds", "S", "Length of segments."),
-    Flag("--strict", "policies.strict", "", "Fail damaged sources."),
-    Flag("--endpoint-url", "storage.endpoint_url", "URL", "Of an S3 store other than AWS."),
-    Flag("--region", "storage.region", "NAME", "Of an S3 store."),
-    Flag("--overwrite", "overwrite", "", "Replace outputs of another spec."),
-    Flag("--retry-failed", "retries.again", "", "Try again what was set aside."),
-)
-_SPEC_SUFFIXES = (".yaml", ".yml")
+_CODES: dict[type[FrameliftError], int] = {SpecError: 2, ModelError: 2, MediaError: 3}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,50 +43,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     app(args=argv, prog_name="framelift")
 
 
-def _takes_job(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the flags of a job; which it gets as `flags`."""
-    hints = get_type_hints(command, include_extras=True)
-    parameters = inspect.signature(command).parameters.values()
-    own = [p.replace(annotation=hints[p.name]) for p in parameters if p.kind is not p.VAR_KEYWORD]
-    flags = [
-        inspect.Parameter(
-            flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flag.annotation
-        )
-        for flag in FLAGS
-    ]
-    command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
-    return command
-
-
 @app.command("upscale")
-@_takes_job
+@takes_job
 def upscale_command(targets: Targets, **flags: Any) -> None:
     """Upscale videos and images. Each flag is also a key of the job spec, and replaces what the spec says."""
 
     def body() -> int:
         from jobs.upscale import upscale
 
-        return upscale(_spec_of(targets, flags))
+        return upscale(spec_of(targets, flags))
 
     _exit_with(body)
 
 
 @app.command("plan")
-@_takes_job
+@takes_job
 def plan_command(targets: Targets, as_json: Json = False, **flags: Any) -> None:
     """Say what `upscale` would do with the same arguments, and how long it would take."""
 
     def body() -> int:
         from jobs.plan import plan
 
-        return plan(_spec_of(targets, flags), as_json=as_json)
+        return plan(spec_of(targets, flags), as_json=as_json)
 
     _exit_with(body)
 
 
 @app.command("submit")
-@_takes_job
+@takes_job
 def submit_command(
     targets: Targets,
     address: Annotated[
@@ -162,7 +89,7 @@ def submit_command(
     def body() -> int:
         from jobs.submit import submit
 
-        return submit(_spec_of(targets, flags), address, wait=wait, submission_id=submission_id)
+        return submit(spec_of(targets, flags), address, wait=wait, submission_id=submission_id)
 
     _exit_with(body)
 
@@ -176,7 +103,7 @@ def status_command(
     def body() -> int:
         from jobs.status import status
 
-        return status(_output_url(output, endpoint_url, region), as_json=as_json)
+        return status(output_url(output, endpoint_url, region), as_json=as_json)
 
     _exit_with(body)
 
@@ -199,7 +126,7 @@ def clean_command(
     def body() -> int:
         from jobs.clean import clean
 
-        url = _output_url(output, endpoint_url, region)
+        url = output_url(output, endpoint_url, region)
         return clean(url, older_than * 3600, is_dry_run=dry_run, as_json=as_json)
 
     _exit_with(body)
@@ -268,7 +195,7 @@ def evaluate_command(
 
     def body() -> int:
         given = {"--device": device, "--precision": precision, "--tile": tile, "--batch": batch}
-        spec = _spec_of_flags(".", given)
+        spec = spec_of_flags(".", given)
         from jobs.evaluation.evaluate import evaluate
         from jobs.evaluation.request import Protocol, Request, choice
         from sr_core.shrink import Degradation
@@ -328,7 +255,7 @@ def preview_command(
             "--region": region,
             "--overwrite": overwrite,
         }
-        spec = _spec_of_flags(out, given, source=("CLIP", clip))
+        spec = spec_of_flags(out, given, source=("CLIP", clip))
         from jobs.preview import preview
 
         return preview(spec, models, start, seconds)
@@ -441,61 +368,13 @@ def schema_command() -> None:
     _exit_with(body)
 
 
-def _spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
-    from jobs.load import Given, load_spec, spec_from_flags
-
-    flags = {
-        flag.key: Given(flag.name, params[flag.parameter])
-        for flag in FLAGS
-        if params[flag.parameter] is not None
-    }
-    match targets:
-        case [file] if _is_spec(file):
-            return load_spec(file, flags)
-        case [source, output] if not _is_spec(source):
-            places = {"input": Given("IN", source), "output": Given("OUT", output)}
-            return spec_from_flags({**places, **flags})
-    raise SpecError(
-        "these arguments are not understood",
-        where="command line",
-        got=" ".join(targets),
-        expected="an input and an output, or one job spec (.yaml), which names both",
-    )
-
-
-def _output_url(output: str, endpoint_url: str | None, region: str | None) -> str:
-    """Where a job's output lies, as a job spec would say it."""
-    given = {"--endpoint-url": endpoint_url, "--region": region}
-    return _spec_of_flags(output, given).output_url
-
-
-def _spec_of_flags(
-    output: str, given: Mapping[str, str | bool | None], source: tuple[str, str] = ("OUT", ".")
-) -> UpscaleSpec:
-    """What a few flags of a job mean, and OUT; of those that are None, the default.
-
-    Args:
-        source: What the input is called, and the input.
-    """
-    from jobs.load import Given, spec_from_flags
-
-    keys = {flag.name: flag.key for flag in FLAGS}
-    flags = {keys[name]: Given(name, value) for name, value in given.items() if value is not None}
-    places = {"input": Given(*source), "output": Given("OUT", output)}
-    return spec_from_flags({**places, **flags})
-
-
-def _is_spec(target: str) -> bool:
-    return target.lower().endswith(_SPEC_SUFFIXES)
-
-
 def _exit_with(body: Callable[[], int]) -> Never:
     """Runs a command and exits with its code, or with that of the error that ended it."""
     try:
         code = body()
     except FrameliftError as error:
         print(error_block(error), file=sys.stderr)
-        code = 2 if isinstance(error, SpecError | ModelError) else 4
+        code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 4)
     except KeyboardInterrupt:
         print("interrupted; what is done stays done, the same command goes on from there", file=sys.stderr)
         code = 130

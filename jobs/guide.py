@@ -44,6 +44,8 @@ def guide(
         ModelError: The weights are of no guided network.
         StorageError: It cannot be written there.
     """
+    if out.suffix.lower() != ".png":
+        raise SpecError("depth is written as PNG", where=str(out), expected="a name that ends in .png")
     refuse_existing([out], overwrite=overwrite)
     depth_map = read_picture(depth, "grey", "leave out")
     guide_image = read_picture(image, "rgb", "leave out").expand(-1, 3, -1, -1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.images.info import IMAGE_SUFFIXES
 from cluster.video.defaults import Default, defaults_table
-from jobs.cli import FLAGS
+from jobs.flags import FLAGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

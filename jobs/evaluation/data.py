@@ -23,6 +23,7 @@ from jobs.load import refuse_s3
 from jobs.pictures import read_picture
 from sr_core.color import planes_to_rgb
 from sr_core.errors import MediaError, SpecError
+from sr_core.metrics.ssim import WINDOW_PX
 from sr_core.shrink import Degradation, degrade, mod_crop, rounded
 
 _DECODER_THREADS = 2
@@ -89,15 +90,25 @@ class Stills:
             StorageError: An image cannot be read.
         """
         for hr_path, lr_path in self.paths:
-            stored = _cropped(read_image(hr_path), self.scale, str(hr_path))
+            stored, lr_frame = self._read(hr_path, lr_path)
             hr_frame = _rgb(stored)
-            if lr_path is None:
+            if lr_frame is None:
                 seed = zlib.crc32(hr_path.name.encode())
                 lr_frame = degrade(hr_frame, self.scale, self.degradation, seed)
-            else:
-                lr_frame = _rgb(read_image(lr_path))
-                _check_pair(hr_path, hr_frame, lr_path, lr_frame, self.scale)
             yield Picture(hr_path.name, hr_frame, lr_frame, is_grey=stored.shape[1] == 1)
+
+    def check(self) -> None:
+        """Reads every image, so that none stops a measurement of hours; raises as `pictures` does."""
+        for hr_path, lr_path in self.paths:
+            self._read(hr_path, lr_path)
+
+    def _read(self, hr_path: Path, lr_path: Path | None) -> tuple[Tensor, Tensor | None]:
+        stored = _cropped(read_image(hr_path), self.scale, str(hr_path))
+        if lr_path is None:
+            return stored, None
+        lr_frame = _rgb(read_image(lr_path))
+        _check_pair(hr_path, stored, lr_path, lr_frame, self.scale)
+        return stored, lr_frame
 
 
 @dataclass(frozen=True)
@@ -293,9 +304,21 @@ def _rgb_of(frame: DecodedFrame, color: ColorTags, name: str) -> Tensor:
 
 def _cropped(hr_frame: Tensor, scale: int, where: str) -> Tensor:
     height, width = hr_frame.shape[-2:]
-    if min(height, width) < scale:
-        raise SpecError("the picture is smaller than the scale", where=where, got=f"{width}x{height}")
+    least = least_side_px(scale)
+    if min(height, width) < least:
+        raise SpecError(
+            "the picture is too small to be measured",
+            where=where,
+            got=f"{width}x{height}",
+            expected=f"sides of {least} px or more at scale {scale}",
+            next_step="leave it out",
+        )
     return mod_crop(hr_frame, scale)
+
+
+def least_side_px(scale: int) -> int:
+    """Of an HR picture that SSIM finds a window in once it is cropped and has lost its border."""
+    return -(-WINDOW_PX // scale) * scale + 2 * scale
 
 
 def _check_pair(hr_path: Path, hr_frame: Tensor, lr_path: Path, lr_frame: Tensor, scale: int) -> None:

@@ -26,6 +26,7 @@ from jobs.evaluation.table import print_table
 from sr_core.errors import SpecError
 from sr_core.metrics.lpips import Lpips, load_lpips
 from sr_core.model import Model
+from sr_core.shrink import Degradation
 from sr_core.upscale import PRECISIONS, Upscaler
 
 
@@ -61,6 +62,15 @@ def _opened(request: Request) -> list[Data]:
             raise SpecError(
                 "the y protocol makes its own LR luma", where=text, next_step="give the HR folder alone"
             )
+        if data.is_paired and request.degradation is not Degradation.BICUBIC:
+            raise SpecError(
+                "LR images are given, so that none are made by a degradation",
+                where=text,
+                got=f"--degradation {request.degradation}",
+                next_step="leave it out, or give the HR folder alone",
+            )
+        if isinstance(data, Stills):
+            data.check()
     names = _distinct([data.name for data in found], request.data)
     return [replace(data, name=name) for data, name in zip(found, names, strict=True)]
 

@@ -13,7 +13,7 @@ from sr_core.errors import SpecError
 from sr_core.metrics.consistency import consistency
 from sr_core.metrics.lpips import Lpips
 from sr_core.metrics.psnr import psnr, studio_luma, without_border
-from sr_core.metrics.ssim import WINDOW_PX, ssim
+from sr_core.metrics.ssim import ssim
 from sr_core.model import ColorMode
 from sr_core.shrink import rounded, shrink
 from sr_core.upscale import Upscaler
@@ -120,14 +120,6 @@ def _rgb_figures(picture: Picture, sr_frame: Tensor, lpips: Lpips | None) -> Ima
 def _luma_likeness(sr_luma: Tensor, hr_luma: Tensor, picture: Picture) -> tuple[float, float]:
     """PSNR and SSIM without a border of `scale` pixels."""
     sr_luma, hr_luma = (without_border(luma.double(), _border_px(picture)) for luma in (sr_luma, hr_luma))
-    height, width = hr_luma.shape[-2:]
-    if min(height, width) < WINDOW_PX:
-        raise SpecError(
-            "the picture is too small for SSIM",
-            where=picture.name,
-            got=f"{width}x{height} within the border",
-            expected=f"{WINDOW_PX} pixels at least on each side",
-        )
     return float(psnr(sr_luma, hr_luma)), float(ssim(sr_luma, hr_luma))
 
 

@@ -14,7 +14,8 @@ import jobs.plan
 import jobs.status
 import jobs.submit
 import jobs.upscale
-from jobs.cli import FLAGS, error_block, main
+from jobs.cli import error_block, main
+from jobs.flags import FLAGS
 from jobs.schema import schema_text, spec_schema
 from jobs.spec import UpscaleSpec
 from sr_core.errors import FrameliftError, ModelError, OutputError, SpecError, StorageError, WorkerError

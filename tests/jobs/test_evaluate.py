@@ -262,7 +262,7 @@ def test_a_damaged_image_fails_the_run_and_is_named(folder: Path, capsys: pytest
     whole = save(folder / "c.jpg", picture(64, 64)).read_bytes()
     (folder / "c.jpg").write_bytes(whole[: len(whole) // 2])
 
-    assert run("evaluate", "--data", folder, "--scale", "2") == 4
+    assert run("evaluate", "--data", folder, "--scale", "2") == 3
     assert "c.jpg" in capsys.readouterr().err
 
 
@@ -511,3 +511,28 @@ def test_degradations_are_the_same_in_every_run(degradation: Degradation, folder
     (first,), (second,) = data.pictures(), data.pictures()
 
     assert torch.equal(first.lr_frame, second.lr_frame)
+
+
+def test_a_picture_that_is_too_small_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "good" / "a.png")
+    Image.new("RGB", (64, 13)).save(tmp_path / "bad" / "b.png")
+    monkeypatch.setattr(Upscaler, "upscale", lambda *_, **__: pytest.fail("it was measured"))
+
+    assert run("evaluate", "--data", tmp_path / "good", "--data", tmp_path / "bad", "--scale", "2") == 2
+    assert "b.png" in capsys.readouterr().err
+
+
+def test_a_degradation_of_given_lr_images_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, size in (("hr", (64, 48)), ("lr", (32, 24))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", size).save(tmp_path / name / "a.png")
+    data = f"{tmp_path / 'hr'}:{tmp_path / 'lr'}"
+
+    assert run("evaluate", "--data", data, "--scale", "2", "--degradation", "noise") == 2
+    assert "none are made" in capsys.readouterr().err
