@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
@@ -103,12 +103,9 @@ def _device_class(spec: UpscaleSpec) -> DeviceClass:
     import torch
 
     from cluster.worker import Worker
+    from jobs.device import device_here
 
-    has_cuda = torch.cuda.is_available()
-    if spec.workers.device == "cuda" and not has_cuda:
-        raise SpecError("torch finds no CUDA device here", where="--device", got="cuda", expected="cpu")
-    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and spec.workers.device != "cpu" else "cpu"
-    return Worker(device, torch.get_num_threads()).device_class
+    return Worker(device_here(spec.workers.device), torch.get_num_threads()).device_class
 
 
 @contextmanager
