@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,8 +86,18 @@ class Watcher(Protocol):
 MakeStep = Callable[[int, nn.Module], Step]
 """The step of the stage of that number, on the network."""
 
-MakeBatches = Callable[[int, int], Iterator[Batch]]
-"""This worker's share of all batches of a stage from a number on, without end."""
+class Batches(Protocol):
+    """This worker's share of all batches of a stage from a number on, without end."""
+
+    def __next__(self) -> Batch:
+        """The next one."""
+
+    def close(self) -> None:
+        """No more are wanted."""
+
+
+MakeBatches = Callable[[int, int], Batches]
+"""Of the stage of that number, from the batch of that number on."""
 
 
 class Trainer:
@@ -151,25 +162,23 @@ class Trainer:
 
     def _run_stage(self, is_over: Callable[[], bool]) -> bool:
         """Trains to the end of the stage, or until it is over for now."""
-        stage, cadence = self._stages[self.position.stage], self._cadence
-        for batch in self._batches(stage):
-            log = self._train(stage, batch)
-            done = batch.number + 1
-            if done % cadence.log == 0 and self._group.is_first:
-                self._watcher.log(self.position, log, self._share(stage, batch.number))
-            if done % cadence.validate == 0 and done < stage.num_batches:
-                self._validate()
-            if done % cadence.checkpoint == 0:
-                self._keep()
-            if self._group.agree(is_over()):
-                return False
+        stage, first = self._stages[self.position.stage], self.position.batch
+        with closing(self._make_batches(self.position.stage, first)) as batches:
+            for _ in range(first, stage.num_batches):
+                self._take(stage, next(batches))
+                if self._group.agree(is_over()):
+                    return False
         return True
 
-    def _batches(self, stage: Stage) -> Iterator[Batch]:
-        first = self.position.batch
-        batches = self._make_batches(self.position.stage, first)
-        for _ in range(first, stage.num_batches):
-            yield next(batches)
+    def _take(self, stage: Stage, batch: Batch) -> None:
+        """Trains on a batch, and does what is due after it."""
+        log, cadence, done = self._train(stage, batch), self._cadence, batch.number + 1
+        if done % cadence.log == 0 and self._group.is_first:
+            self._watcher.log(self.position, log, self._share(stage, batch.number))
+        if done % cadence.validate == 0 and done < stage.num_batches:
+            self._validate()
+        if done % cadence.checkpoint == 0:
+            self._keep()
 
     def _train(self, stage: Stage, batch: Batch) -> StepLog:
         if (self.position.stage, batch.number) in self._skipped:

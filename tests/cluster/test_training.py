@@ -1,0 +1,157 @@
+"""Whole training runs on a few pictures, in processes that may be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from cluster.training import PixelStage, TrainJob, train
+from cluster.training_data import DataSettings
+from cluster.training_split import SplitSettings
+from sr_core.archs.espcn import ESPCN, EspcnConfig
+from sr_core.archs.signals import Signal
+from sr_core.errors import SpecError
+from sr_core.model import load_model
+from sr_core.train.group import Group
+from sr_core.train.schedule import Schedule
+from sr_core.train.trainer import Cadence, Stage
+
+ROOT = Path(__file__).parents[2]
+STAGES = (
+    PixelStage(Stage(480, 8, Schedule(warm_up_images=40), ema_decay=0.95), learning_rate=2e-3),
+    PixelStage(Stage(160, 8), losses=(("mse", 1.0),), learning_rate=5e-4),
+)
+
+
+def pictures(folder: Path, number: int = 8) -> Path:
+    """Smooth colours with edges in them, each another picture."""
+    folder.mkdir(parents=True)
+    rows, columns = np.mgrid[0:72, 0:96]
+    for index in range(number):
+        angle = index * 0.7
+        wave = np.sin((rows * np.cos(angle) + columns * np.sin(angle)) / (3 + index))
+        planes = [
+            128 + 90 * np.roll(wave, 5 * c, axis=1) + 30 * ((rows + columns) // 9 % 2) for c in range(3)
+        ]
+        Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+def job(folder: Path, name: str, signal_: Signal = Signal.RGB) -> TrainJob:
+    return TrainJob(
+        output_url=str(folder / name),
+        arch=ESPCN,
+        config=EspcnConfig((16, 8), 2, signal_),
+        data=DataSettings((str(folder / "pictures"),), least_side_px=48),
+        stages=STAGES,
+        validation=SplitSettings(0.25),
+        lr_crop_px=16,
+        cadence=Cadence(log=10, validate=20, checkpoint=15),
+        seed=5,
+    )
+
+
+RUN = """
+import sys
+from pathlib import Path
+
+import torch
+
+from cluster.training import train
+from sr_core.train.group import Group
+from tests.cluster.test_training import job
+
+torch.set_num_threads(1)
+print(train(job(Path(sys.argv[1]), sys.argv[2]), Group(), tell=print), flush=True)
+"""
+
+
+def start(folder: Path, name: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", RUN, str(folder), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def weights(folder: Path, name: str, file: str = "last.safetensors") -> dict[str, torch.Tensor]:
+    return load_file(folder / name / file)
+
+
+def test_a_run_that_is_killed_twice_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    whole = start(tmp_path, "whole")
+    assert "True" in whole.communicate(timeout=250)[0]
+
+    for num_checkpoints in (1, 2):
+        broken = start(tmp_path, "broken")
+        deadline_s = time.monotonic() + 200
+        folder = tmp_path / "broken" / "checkpoints"
+        seen = {path.name for path in folder.glob("*.pt")}
+        while len({path.name for path in folder.glob("*.pt")} - seen) < 1:
+            assert broken.poll() is None, f"it ended before kill {num_checkpoints}"
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        broken.send_signal(signal.SIGKILL)
+        broken.communicate()
+    told = start(tmp_path, "broken").communicate(timeout=250)[0]
+
+    assert "goes on from image" in told
+    for file in ("last.safetensors", "best.safetensors"):
+        expected, got = weights(tmp_path, "whole", file), weights(tmp_path, "broken", file)
+        assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+@pytest.mark.parametrize("signal_", [Signal.RGB, Signal.STUDIO_LUMA])
+def test_what_comes_out_is_a_model_that_beats_its_start(tmp_path: Path, signal_: Signal) -> None:
+    pictures(tmp_path / "pictures")
+    told = list[str]()
+
+    assert train(job(tmp_path, "run", signal_), Group(), tell=told.append)
+
+    decibels = [float(line.split(": ")[1].split(" dB")[0]) for line in told if " dB of luma" in line]
+    assert decibels[-1] > decibels[0] + 1
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best["figures"]["psnr_y"] == pytest.approx(max(decibels), abs=1e-3)
+    model = load_model(str(tmp_path / "run" / "best.safetensors"))
+    assert (model.facts.name, model.facts.scale) == ("espcn", 2)
+
+
+def test_only_so_many_checkpoints_are_kept(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+
+    train(job(tmp_path, "run"), Group())
+
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["000000000600.pt", "000000000640.pt"]
+
+
+def test_it_stops_when_it_is_told_and_goes_on_later(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    asked = job(tmp_path, "run")
+
+    assert not train(asked, Group(), is_over=lambda: True)
+    assert (tmp_path / "run" / "checkpoints" / "000000000008.pt").exists()
+    assert train(asked, Group())
+
+
+def test_without_pictures_to_set_aside_nothing_is_trained(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures", number=1)
+
+    with pytest.raises(SpecError):
+        train(job(tmp_path, "run"), Group())
+
+
+def test_a_job_without_stages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="0 stages"):
+        replace(job(tmp_path, "run"), stages=())
