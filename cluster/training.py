@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -35,6 +34,7 @@ from sr_core.train.losses.weighted import WeightedLoss
 from sr_core.train.step import Batch, Numerics, PixelStep, Step, StepLog
 from sr_core.train.trainer import Batches, Cadence, Position, Stage, Trainer
 from sr_core.train.validation import Figures, Pair, as_seen, measure
+from sr_core.weights import pack_weights
 
 _CHECKPOINTS = "checkpoints/"
 _NUM_KEPT = 2
@@ -255,8 +255,7 @@ class _Run:
 
     def _put_weights(self, name: str, position: Position, network: nn.Module, figures: Figures) -> None:
         """Weights that `framelift upscale` takes, and beside them what they are."""
-        tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        self._storage.put(name, safetensors.torch.save(tensors, {"format": "pt"}))
+        self._storage.put(name, pack_weights(network, self._job.arch, self._job.config))
         card = {
             "arch": self._job.arch.name,
             "config": asdict(self._job.config),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # specs and plans import this too, which torch would make slo
     from torch import Tensor
 
     from sr_core.archs.arch import StateDict
-    from sr_core.weights import Recognised
+    from sr_core.recognition import Recognised
 
 # How many batches batch normalisation has seen in training, which no result depends on.
 _COUNTER = "num_batches_tracked"

@@ -1,6 +1,6 @@
 """Networks that are no upscalers, by their weights: which of a family they are, built and loaded.
 
-The same idea as `sr_core.weights.recognise`: hyper-parameters are read from shapes, and then all keys and
+The same idea as `sr_core.recognition.recognise`: hyper-parameters are read from shapes, and then all keys and
 shapes must be the network's.
 """
 
@@ -17,7 +17,8 @@ from torch import nn
 from sr_core.archs.arch import StateDict
 from sr_core.errors import ModelError
 from sr_core.memory import is_out_of_memory
-from sr_core.weights import NO_SUCH_NETWORK, read_weights
+from sr_core.recognition import NO_SUCH_NETWORK
+from sr_core.weights import read_weights
 
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 

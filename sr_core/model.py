@@ -14,7 +14,8 @@ from sr_core.blend import Blend, blend_sha256, blended
 from sr_core.errors import ModelError
 from sr_core.foreign import load_foreign
 from sr_core.kernels import Kernel
-from sr_core.weights import Recognised, read_weights, recognise, recognise_or_why
+from sr_core.recognition import Recognised, recognise, recognise_or_why
+from sr_core.weights import read_weights, told_network
 
 __all__ = ["Blend", "ColorMode", "Model", "ModelFacts", "Network", "Origin", "list_models", "load_model"]
 
@@ -100,7 +101,7 @@ def _load_interpolation(kernel: Kernel, scale: int | None) -> Model:
 
 def _load_weights(path: Path, scale: int | None) -> Model:
     tensors, sha256 = read_weights(path)
-    found = recognise_or_why(tensors, scale, where=str(path))
+    found = recognise_or_why(tensors, scale, str(path), told_network(path))
     if isinstance(found, Recognised):
         return Model(*_built(found, scale, path), sha256, _origin(found), (sha256,))
     foreign = load_foreign(tensors, found, where=str(path))
@@ -112,8 +113,9 @@ def _load_weights(path: Path, scale: int | None) -> Model:
 def _load_blend(path: Path, scale: int | None, blend: Blend) -> Model:
     tensors, sha256 = read_weights(path)
     others, other_sha256 = read_weights(Path(blend.path))
-    found = recognise(tensors, scale, where=str(path))
-    other = recognise(others, found.arch.facts(found.config).scale, where=blend.path)
+    found = recognise(tensors, scale, str(path), told_network(path))
+    same_scale = found.arch.facts(found.config).scale
+    other = recognise(others, same_scale, blend.path, told_network(Path(blend.path)))
     mean = replace(found, state_dict=blended(found, other, blend, where=str(path)))
     identity = blend_sha256(sha256, other_sha256, blend.strength)
     return Model(*_built(mean, scale, path), identity, _origin(found), (sha256, other_sha256))

@@ -1,27 +1,26 @@
-"""Reading weights of any origin without running code from them, and finding their architecture."""
+"""Weights files: reading those of any origin without running code from them, and writing our own."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from sr_core.archs import ARCHS
-from sr_core.archs.arch import Arch, Form, ScaleUntold, StateDict
+from sr_core.archs.arch import Arch
 from sr_core.errors import ModelError
-from sr_core.memory import is_out_of_memory
 
 # Where training frameworks put the weights of a checkpoint, best first.
 _WRAPPERS = (
@@ -42,10 +41,6 @@ _MOST_WRAPPERS = 4
 # What torch's AveragedModel counts beside the weights.
 _NUM_AVERAGED = "n_averaged"
 
-# What compiling, distributing and training frameworks put before the keys of a network.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net_g.", "netG.", "generator.")
-_MOST_PREFIXES = 3
-
 # What torch.load raises on files that are damaged or something else altogether.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -63,15 +58,10 @@ _UNREADABLE = (
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 
-# What comes of reading hyper-parameters from shapes that are not of that network, and of building it.
-NO_SUCH_NETWORK = (
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-)
+# Under which a safetensors file tells its network, and what such a header may take.
+_TOLD_UNDER = "framelift"
+_LENGTH_BYTES = 8
+_MOST_HEADER_BYTES = 64 << 20
 
 # Of keys and shapes in an error.
 _MOST_TOLD = 4
@@ -118,146 +108,58 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 @dataclass(frozen=True)
-class Recognised:
-    """What weights turned out to be.
+class Told:
+    """What a file says of its own network, which tensors alone do not tell in full.
 
     Attributes:
-        arch: Their architecture.
-        form: In which they were published.
-        config: The network's hyper-parameters.
-        state_dict: The tensors under the network's own keys.
+        arch: Name of the architecture.
+        config: Its hyper-parameters, as JSON has them.
     """
 
-    arch: Arch
-    form: Form
-    config: Any
-    state_dict: StateDict
+    arch: str
+    config: Mapping[str, object]
 
 
-def recognise(state_dict: StateDict, scale: int | None = None, where: str = "") -> Recognised:
-    """The first of `ARCHS` whose network has just these keys and shapes.
+def pack_weights(network: nn.Module, arch: Arch, config: Any) -> bytes:
+    """A safetensors file with the weights of `network`, which tells its architecture and hyper-parameters."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    told = json.dumps({"arch": arch.name, "config": asdict(config)})
+    return safetensors.torch.save(tensors, {"format": "pt", _TOLD_UNDER: told})
 
-    Args:
-        state_dict: Tensors by key, as from `read_weights`.
-        scale: HR size / LR size where weights do not tell theirs.
-        where: Names the weights in errors.
+
+def told_network(path: Path) -> Told | None:
+    """What the file says of its network; None where it says nothing.
 
     Raises:
-        ModelError: None matches, or the one that does needs a scale.
+        ModelError: What it says cannot be understood.
     """
-    found = recognise_or_why(state_dict, scale, where)
-    if isinstance(found, ModelError):
-        raise found
-    return found
-
-
-def recognise_or_why(state_dict: StateDict, scale: int | None, where: str) -> Recognised | ModelError:
-    """As `recognise`, but where none matches, what says so comes back.
-
-    Raises:
-        ModelError: The one that matches needs a scale.
-    """
-    misfits = list[Misfit]()
-    is_whole = all(value.numel() for value in state_dict.values())
-    for inner in _without_prefixes(state_dict, _MOST_PREFIXES) if is_whole else ():
-        for arch in ARCHS:
-            for form in arch.forms:
-                found = _try_or_ask(arch, form, inner, scale, where)
-                if isinstance(found, Recognised):
-                    return found
-                misfits += [found] if found else []
-    return _unknown(state_dict, misfits, where)
-
-
-def _without_prefixes(state_dict: StateDict, most: int) -> Iterator[StateDict]:
-    """The tensors as they are, then those below each prefix that frameworks use, and below two of them."""
-    yield state_dict
-    for prefix in _PREFIXES if most else ():
-        inner = _below(prefix, state_dict)
-        if inner:
-            yield from _without_prefixes(inner, most - 1)
-
-
-def _try_or_ask(
-    arch: Arch, form: Form, state_dict: StateDict, scale: int | None, where: str
-) -> Recognised | Misfit | None:
+    content = _metadata(path).get(_TOLD_UNDER)
+    if content is None:
+        return None
     try:
-        return _try(arch, form, state_dict, scale)
-    except ScaleUntold as untold:
-        # Whether they are of this architecture at all shows with any scale that it may have.
-        found = _try(arch, form, state_dict, (*untold.scales, 2)[0])
-        if isinstance(found, Recognised):
-            raise _scale_needed(arch, scale, untold.scales, where) from untold
-        return found
+        told = json.loads(content)
+        return Told(str(told["arch"]), dict(told["config"]))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ModelError(
+            "What the weights file tells of its network cannot be understood",
+            where=str(path),
+            got=str(content)[:200],
+            next_step="get the file again",
+        ) from error
 
 
-def _scale_needed(arch: Arch, scale: int | None, scales: tuple[int, ...], where: str) -> ModelError:
-    return ModelError(
-        "The weights do not tell their scale",
-        where=f"{where}, {arch.name}" if where else arch.name,
-        got=f"scale {scale}",
-        expected=f"one of {', '.join(map(str, scales))}" if scales else "the one that they were trained for",
-        next_step="give it: --scale 2, for example",
-    )
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """Why weights that have an architecture's first key are not of it."""
-
-    arch: Arch
-    num_fitting: int
-    reason: str
-
-
-def _try(arch: Arch, form: Form, state_dict: StateDict, scale: int | None) -> Recognised | Misfit | None:
+def _metadata(path: Path) -> dict[str, Any]:
+    """Of a safetensors file; empty for others, and for damaged ones."""
+    with path.open("rb") as file:
+        num_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = file.read(min(num_bytes, _MOST_HEADER_BYTES))
+    if not header.startswith(b"{") or len(header) < num_bytes:
+        return {}
     try:
-        own = form.own(state_dict)
-        if arch.first_key not in own:
-            return None
-        config = replace(arch.config_of(own, scale), **dict(form.config))
-        with torch.device("meta"):
-            expected = arch.build(config).state_dict()
-    except ScaleUntold:
-        raise
-    except NO_SUCH_NETWORK as error:
-        if is_out_of_memory(error):
-            raise
-        return Misfit(arch, 0, f"no {arch.name}: {type(error).__name__} {error}")
-    wrong = [
-        *(f"no {key}" for key in expected if key not in own),
-        *(f"{key} besides" for key in own if key not in expected),
-        *(
-            f"{key} {tuple(own[key].shape)} instead of {tuple(value.shape)}"
-            for key, value in expected.items()
-            if key in own and own[key].shape != value.shape
-        ),
-        *(
-            f"{key} of {own[key].dtype}"
-            for key, value in expected.items()
-            if key in own and own[key].is_floating_point() != value.is_floating_point()
-        ),
-    ]
-    if not wrong:
-        return Recognised(arch, form, config, own)
-    more = f" and {len(wrong) - _MOST_TOLD} more" if len(wrong) > _MOST_TOLD else ""
-    return Misfit(arch, len(expected) - len(wrong), f"as {arch.name}, {', '.join(wrong[:_MOST_TOLD])}{more}")
-
-
-def _unknown(state_dict: StateDict, misfits: list[Misfit], where: str) -> ModelError:
-    nearest = max(misfits, key=lambda misfit: misfit.num_fitting, default=None)
-    if nearest is not None:
-        got = nearest.reason
-    else:
-        listed = [f"{key} {tuple(value.shape)}" for key, value in state_dict.items()]
-        got = ", ".join([*listed[:_MOST_TOLD], "…"][: len(listed)])
-    return ModelError(
-        "The weights belong to no known architecture",
-        where=where,
-        got=got,
-        expected=f"one of {', '.join(arch.name for arch in ARCHS)}",
-        next_step="'framelift models' lists what is supported",
-    )
+        found = json.loads(header).get("__metadata__")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -315,10 +217,10 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         content = next((each for each in inside if isinstance(each, Mapping) and each), content)
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     tensors.pop(_NUM_AVERAGED, None)
-    return _below("module.", tensors) if all(key.startswith("module.") for key in tensors) else tensors
+    return below("module.", tensors) if all(key.startswith("module.") for key in tensors) else tensors
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those whose keys begin with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 

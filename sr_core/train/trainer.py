@@ -86,6 +86,7 @@ class Watcher(Protocol):
 MakeStep = Callable[[int, nn.Module], Step]
 """The step of the stage of that number, on the network."""
 
+
 class Batches(Protocol):
     """This worker's share of all batches of a stage from a number on, without end."""
 

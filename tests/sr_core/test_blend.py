@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sr_core.archs.compact import COMPACT, Compact, CompactConfig
 from sr_core.blend import Blend, blend_sha256, blended
 from sr_core.errors import ModelError, SpecError
 from sr_core.model import Model, load_model
-from sr_core.weights import Recognised
+from sr_core.recognition import Recognised
 
 CONFIG = CompactConfig(num_feat=4, num_conv=1, scale=2)
 
@@ -83,7 +84,7 @@ def test_two_networks_are_not_blended_and_the_difference_is_told(
 
 def test_two_architectures_are_not_blended(tmp_path: Path) -> None:
     weights = recognised(dict(Compact(CONFIG).state_dict()))
-    renamed = Arch("another", "", COMPACT.first_key, COMPACT.config_of, COMPACT.build, COMPACT.facts)
+    renamed = replace(COMPACT, name="another")
     other = recognised(dict(weights.state_dict), renamed)
 
     with pytest.raises(ModelError, match="got architecture another; expected architecture compact"):

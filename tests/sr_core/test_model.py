@@ -11,7 +11,7 @@ from sr_core.archs.compact import COMPACT, Activation, CompactConfig
 from sr_core.errors import ModelError
 from sr_core.kernels import Kernel
 from sr_core.model import list_models, load_model
-from sr_core.weights import recognise
+from sr_core.recognition import recognise
 
 CONFIGS = [
     CompactConfig(),

@@ -11,11 +11,16 @@ import torch
 from sr_core.archs import ARCHS
 from sr_core.archs.arch import Arch
 from sr_core.archs.compact import COMPACT, CompactConfig
-from sr_core.archs.edsr import EDSR
+from sr_core.archs.edsr import EDSR, EdsrConfig
+from sr_core.archs.espcn import ESPCN, EspcnConfig
+from sr_core.archs.fsrcnn import FSRCNN, FsrcnnConfig
 from sr_core.archs.rrdb import RRDB
+from sr_core.archs.signals import Signal
 from sr_core.archs.srcnn import SRCNN, SrcnnConfig
 from sr_core.errors import ModelError
-from sr_core.weights import read_weights, recognise
+from sr_core.model import load_model
+from sr_core.recognition import recognise
+from sr_core.weights import pack_weights, read_weights, told_network
 
 TENSORS = {"body.0.weight": torch.rand(4, 3, 3, 3), "body.0.bias": torch.rand(4)}
 
@@ -241,3 +246,45 @@ def test_weights_that_are_no_fractions_are_not_recognised() -> None:
 
     with pytest.raises(ModelError, match=r"torch\.int8"):
         recognise(whole)
+
+
+def packed(arch: Arch, config: Any, path: Path) -> Path:
+    path.write_bytes(pack_weights(arch.build(config), arch, config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arch", "config"),
+    [
+        (FSRCNN, FsrcnnConfig(scale=3, signal=Signal.YCBCR)),
+        (ESPCN, EspcnConfig((16, 8), 2, Signal.LUMA, has_sigmoid=True)),
+        (EDSR, EdsrConfig(num_feat=8, num_blocks=1, value_range=1.0)),
+    ],
+)
+def test_what_no_shape_tells_is_kept_with_packed_weights(arch: Arch, config: Any, tmp_path: Path) -> None:
+    path = packed(arch, config, tmp_path / "w.safetensors")
+
+    told = told_network(path)
+    assert recognise(read_weights(path)[0], told=told).config == config
+    assert load_model(str(path)).facts == arch.facts(config)
+    with pytest.raises(ModelError, match="another scale"):
+        load_model(str(path), 7)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ('{"arch": "none", "config": {}}', "not known here"),
+        ('{"arch": "compact", "config": {"num_feat": 12}}', "not what their file tells"),
+        ('{"arch": "compact", "config": {"num_conv": 1000000000}}', "not what their file tells"),
+        ('{"arch": "compact", "config": {"num_feat": "many"}}', "not what their file tells"),
+        ('{"arch": "compact"}', "cannot be understood"),
+        ("[", "cannot be understood"),
+    ],
+)
+def test_what_a_file_tells_wrongly_is_a_model_error(told: str, message: str, tmp_path: Path) -> None:
+    tensors = COMPACT.build(CompactConfig(num_feat=8, num_conv=1)).state_dict()
+    safetensors.torch.save_file(tensors, tmp_path / "w.safetensors", {"framelift": told})
+
+    with pytest.raises(ModelError, match=message):
+        load_model(str(tmp_path / "w.safetensors"))

@@ -31,8 +31,8 @@ from sr_core.archs.vdsr import VDSR, VdsrConfig
 from sr_core.errors import ModelError
 from sr_core.kernels import Kernel
 from sr_core.model import load_model
+from sr_core.recognition import recognise
 from sr_core.resample import AxisMap, resample
-from sr_core.weights import recognise
 
 Rules = tuple[tuple[str, str], ...]
 MEAN_RGB = torch.tensor([0.4488, 0.4371, 0.4040])

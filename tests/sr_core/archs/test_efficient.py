@@ -16,7 +16,8 @@ from sr_core.archs.rfdn import RFDN, RfdnConfig
 from sr_core.archs.rlfn import RLFN, RlfnConfig
 from sr_core.archs.span import SPAN, SpanConfig
 from sr_core.errors import ModelError
-from sr_core.weights import read_weights, recognise
+from sr_core.recognition import recognise
+from sr_core.weights import read_weights
 
 Published = Callable[[str], Path]
 

@@ -11,8 +11,8 @@ from sr_core.archs import ARCHS
 from sr_core.archs.arch import Arch, ModelFacts, Network
 from sr_core.errors import ModelError
 from sr_core.model import Model
+from sr_core.recognition import recognise
 from sr_core.upscale import Upscaler
-from sr_core.weights import recognise
 from tests.sr_core.archs.zoo import ZOO
 
 CASES = [pytest.param(arch, config, id=f"{arch.name}-{config}") for arch, config in ZOO]
