@@ -52,7 +52,7 @@ def test_weights_that_are_not_there_or_damaged_are_told_with_their_address(bucke
     assert caught.value.where == url
     store_url, key = split_url(url)
     open_storage(store_url).put(key, b"no weights")
-    with pytest.raises(ModelError, match="The weights file holds pickled objects") as caught:
+    with pytest.raises(ModelError, match="Not a weights file") as caught:
         find_model(url)
     assert caught.value.where == url
 

@@ -53,7 +53,10 @@ def plain(clip: Path) -> list[Planes]:
     with av.open(str(clip)) as container:
         for frame in container.decode(video=0):
             planes = tuple(torch.from_numpy(_plane(frame, index)) for index in range(3))
-            sr_rgb = _forward(planes_to_rgb(planes, plane_format, color_space), weights)
+            rgb = planes_to_rgb(planes, plane_format, color_space)
+            within = rgb.clamp(0, 1)  # what lies beyond is no colour that a network knows
+            beyond = F.interpolate(rgb - within, scale_factor=4, mode="bilinear", align_corners=False)
+            sr_rgb = _forward(within, weights) + beyond
             frames.append([plane.numpy() for plane in rgb_to_planes(sr_rgb, plane_format, color_space)])
     assert len(frames) == NUM_FRAMES
     return frames
