@@ -32,9 +32,8 @@ _LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 _CODEC_IDS = {"vp9": "V_VP9", "ffv1": "V_FFV1", "prores": "V_PRORES"}
 
 
-# Of fewer frames than it may reorder, which then are in their order, libx265 gives memory that it never wrote
-# to as dts.
-_LONGEST_DELAY_PTS = 1 << 40
+# Of no more frames than that, which are never reordered, libx265 gives memory that it never wrote to as dts.
+_NEVER_REORDERED = 2
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class PartWriter:
             for packet in self._encoder.encode(frame):
                 assert packet.pts is not None
                 self._packet_pts.append(packet.pts)
-                if packet.dts is not None and packet.dts < packet.pts - _LONGEST_DELAY_PTS:
+                if frame is None and self._num_frames <= _NEVER_REORDERED:
                     packet.dts = packet.pts
                 packet.stream = self._stream
                 self._container.mux(packet)
