@@ -123,6 +123,14 @@ def train(
     facts = job.arch.facts(job.config)
     if facts.num_frames > 1 or facts.color_mode is ColorMode.YUV420:
         raise SpecError("single pictures do not train such a network", where=job.arch.name)
+    for number, each in enumerate(job.stages):
+        if each.stage.batch_size % group.size:
+            raise SpecError(
+                "a batch cannot be shared evenly",
+                where=f"stage {number}",
+                got=f"{each.stage.batch_size} images over {group.size} workers",
+                expected="a multiple of the number of workers",
+            )
     found = read_pictures(job.data)
     parts = split(found.pictures, job.validation)
     run = _Run(job, group, found.pictures.only(parts.training), open_storage(job.output_url), tell)
@@ -143,7 +151,7 @@ def train(
     state = run.last_checkpoint()
     if state is not None:
         trainer.load_state_dict(state)
-        tell(f"goes on from image {trainer.position.num_images}")
+        run.tell_start(trainer.position)
     return trainer.run(is_over)
 
 
@@ -171,6 +179,11 @@ class _Run:
                 f"{len(self._pictures)} pictures to train on, {num_validation} set aside, "
                 f"{len(left_out)} left out{told}"
             )
+
+    def tell_start(self, position: Position) -> None:
+        """Says where it goes on from."""
+        if self._group.is_first:
+            self.told(f"goes on from image {position.num_images}")
 
     def make_step(self, stage: int, network: nn.Module) -> Step:
         """See `MakeStep`."""

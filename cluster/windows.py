@@ -48,9 +48,8 @@ def windows(decoded: Iterable[DecodedFrame], num_before: int, num_after: int) ->
     if not num_before and not num_after:
         yield from (Window(frame) for frame in decoded)
         return
-    ahead: deque[_Seen] = (
-        deque()
-    )  # the frame whose turn it is, behind those before it and before those after it
+    # The frame whose turn it is, behind those before it and before those after it.
+    ahead: deque[_Seen] = deque()
     num_passed = 0
     for frame in decoded:
         ahead.append(_Seen(frame, _thumbnail(frame)))

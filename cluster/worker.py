@@ -241,12 +241,13 @@ def _told(error: Exception, source: str, task_id: str) -> FrameliftError:
         source: What is being read; empty where nothing is, so that it cannot be at fault.
     """
     cause = error.__cause__ if isinstance(error, FrameliftError) else error
-    if isinstance(error, WorkerError) or (not is_out_of_memory(cause) and isinstance(error, FrameliftError)):
-        return error
-    if is_out_of_memory(cause):  # also where FFmpeg had none, whatever it was at
+    # Also where FFmpeg had none, whatever it was at.
+    if is_out_of_memory(cause) and not isinstance(error, WorkerError):
         said = str(cause).splitlines()[:1]
         return WorkerError("this machine ran out of memory", where=source, got="".join(said))
     match error:
+        case FrameliftError():
+            return error
         case OSError() if error.errno in _OF_THE_MACHINE:
             return WorkerError("this machine failed", got=error.strerror or str(error))
         case OSError() if error.errno in DISK_ERRNOS or not source or _is_scratch(str(error.filename)):

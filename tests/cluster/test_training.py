@@ -155,3 +155,8 @@ def test_without_pictures_to_set_aside_nothing_is_trained(tmp_path: Path) -> Non
 def test_a_job_without_stages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="0 stages"):
         replace(job(tmp_path, "run"), stages=())
+
+
+def test_a_batch_that_workers_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="8 images over 3 workers"):
+        train(job(tmp_path, "run"), Group(0, 3))

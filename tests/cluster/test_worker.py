@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from jobs.models import find_model
 from jobs.sample import SAMPLE
 from sr_core.archs.compact import Compact, CompactConfig
 from sr_core.blend import Blend
+from sr_core.errors import FrameliftError, MediaError, OutputError
 from tests.cluster.inline import InlineExecutor
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "video"
@@ -241,6 +243,18 @@ def test_a_task_that_fails_by_a_defect_is_told_as_one(
     outcome = run(SAMPLE, tmp_path).outcomes[0]
     assert outcome.state == "failed"
     assert "ZeroDivisionError: oops" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", [MediaError, OutputError])
+def test_what_fails_for_lack_of_memory_is_the_machines_fault(
+    kind: type[FrameliftError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def starved(self: Worker, task: SegmentTask) -> None:
+        raise kind("it cannot be read") from av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Worker, "_upscale", starved)
+
+    assert "ran out of memory" in run(SAMPLE, tmp_path).outcomes[0].reason
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")

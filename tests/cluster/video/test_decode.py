@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from fractions import Fraction
@@ -316,7 +317,7 @@ def test_packets_that_give_no_frame_are_missing_where_they_lie_in_the_range(
     assert reader.missing_pts == []
 
 
-def test_frames_around_a_range_come_marked_and_are_not_missed(clip_path: Callable[[str], Path]) -> None:
+def test_frames_around_a_range_come_marked_and_are_not_missed(clip_path: PathOf) -> None:
     path = clip_path(B_FRAMES)
     video, pts = probed(path)
 
@@ -465,3 +466,22 @@ def test_a_late_range_of_a_transport_stream_with_rare_keyframes_is_not_read_from
         frames = list(reader.frames(pts[2720], pts[2770]))
     assert [frame.pts for frame in frames] == pts[2720:2770]
     assert file.num_bytes < path.stat().st_size // 3
+
+
+class Starved:
+    """A decoder that finds no memory."""
+
+    def decode(self, packet: object) -> list[object]:
+        raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    def flush_buffers(self) -> None:
+        pass
+
+
+def test_a_decoder_without_memory_is_no_damage(clip_path: PathOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = clip_path(B_FRAMES)
+    video, _ = probed(path)
+    monkeypatch.setattr("cluster.video.decode.new_decoder", lambda stream, threads: Starved())
+
+    with path.open("rb") as file, VideoReader(file, video, 1) as reader, pytest.raises(MemoryError):
+        list(reader.frames(None, None))
