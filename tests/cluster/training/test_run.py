@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +19,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cluster.training import PixelStage, TrainJob, train
-from cluster.training_data import DataSettings
-from cluster.training_split import SplitSettings
+from cluster.training.data import DataSettings
+from cluster.training.split import SplitSettings
 from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.archs.signals import Signal
-from sr_core.errors import SpecError
+from sr_core.errors import SpecError, StorageError
 from sr_core.model import load_model
 from sr_core.train.group import Group
 from sr_core.train.schedule import Schedule
 from sr_core.train.trainer import Cadence, Stage
+from tests.sr_core.threads import one_thread
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STAGES = (
     PixelStage(Stage(480, 8, Schedule(warm_up_images=40), ema_decay=0.95), learning_rate=2e-3),
     PixelStage(Stage(160, 8), losses=(("mse", 1.0),), learning_rate=5e-4),
@@ -71,11 +73,17 @@ import torch
 
 from cluster.training import train
 from sr_core.train.group import Group
-from tests.cluster.test_training import job
+from tests.cluster.training.test_run import job
 
 torch.set_num_threads(1)
 print(train(job(Path(sys.argv[1]), sys.argv[2]), Group(), tell=print), flush=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def start(folder: Path, name: str) -> subprocess.Popen[str]:
@@ -160,3 +168,46 @@ def test_a_job_without_stages_is_refused(tmp_path: Path) -> None:
 def test_a_batch_that_workers_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="8 images over 3 workers"):
         train(job(tmp_path, "run"), Group(0, 3))
+
+
+def test_the_output_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    asked = job(tmp_path, "run")
+    train(asked, Group(), is_over=lambda: True)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+    with pytest.raises(SpecError, match=r"run: seed: .*got 6; expected 5; .*another output"):
+        train(replace(asked, seed=6), Group())
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()} == before
+    assert not train(replace(asked, cadence=Cadence(log=1)), Group(), is_over=lambda: True)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_goes_on(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "run"), Group())
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    expected = weights(tmp_path, "run")
+
+    with pytest.raises(StorageError, match=newest.name):
+        train(job(tmp_path, "run"), Group())
+    newest.unlink()
+    assert train(job(tmp_path, "run"), Group())
+    assert all(torch.equal(expected[key], value) for key, value in weights(tmp_path, "run").items())
+
+
+def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "first"), Group())
+    start = str(tmp_path / "first" / "best.safetensors")
+    told = list[str]()
+
+    train(replace(job(tmp_path, "second"), start=start), Group(), tell=told.append)
+
+    reached = json.loads((tmp_path / "first" / "best.json").read_text())["figures"]["psnr_y"]
+    first = next(line for line in told if " dB of luma" in line)
+    assert float(first.split(": ")[1].split(" dB")[0]) > reached - 0.5
+    other = replace(job(tmp_path, "third"), start=start, config=EspcnConfig((16, 4), 2, Signal.RGB))
+    with pytest.raises(SpecError, match="another network"):
+        train(other, Group())

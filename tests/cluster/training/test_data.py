@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from cluster.storage import open_storage
 from cluster.storage.address import split_url
-from cluster.training_data import DataSettings, TrainingData, read_pictures
-from cluster.training_split import SplitSettings, split
+from cluster.training.data import DataSettings, TrainingData, read_pictures
+from cluster.training.split import SplitSettings, split
 from cluster.video.sample import write_sample
 from sr_core.errors import SpecError
 from sr_core.train.crops import Pictures
@@ -239,7 +239,7 @@ def test_known_twins_of_a_published_set_are_found(published_t91: Path) -> None:
 @pytest.fixture
 def published_t91() -> Path:
     """91 pictures of Yang et al. 2010, two of which are one, beside the checkout."""
-    path = Path(__file__).parents[2].parent / "shared" / "data" / "train_nc" / "T91"
+    path = Path(__file__).parents[4] / "shared" / "data" / "train_nc" / "T91"
     if not path.exists():
         pytest.skip("needs T91")
     return path

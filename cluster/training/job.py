@@ -1,0 +1,88 @@
+"""What a training run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.training.data import DataSettings
+from cluster.training.split import SplitSettings
+from sr_core.archs.arch import Arch
+from sr_core.errors import SpecError
+from sr_core.train.degradations.batch import Degradation
+from sr_core.train.degradations.bicubic import Bicubic
+from sr_core.train.step import Numerics
+from sr_core.train.trainer import Cadence, Stage
+
+
+@dataclass(frozen=True)
+class PixelStage:
+    """One stage that compares pixels.
+
+    Attributes:
+        stage: How long, how large and how fast.
+        losses: Weight of each of `sr_core.train.losses.pixel.PIXEL_LOSSES` that counts.
+        learning_rate: Of Adam, before the schedule.
+    """
+
+    stage: Stage
+    losses: tuple[tuple[str, float], ...] = (("l1", 1.0),)
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is trained, on what, and where it goes.
+
+    Attributes:
+        output_url: Of a store, for checkpoints, weights and the log.
+        arch: Name of one of `sr_core.archs.ARCHS`.
+        config: Its hyper-parameters.
+        data: Pictures to train and to validate on.
+        validation: What of them is set aside.
+        stages: One after the other.
+        start: Path or S3 URL of weights of this network to start from, in place of random ones.
+        lr_crop_px: Side of the LR crops.
+        least_rescale: Pictures are shrunk by up to this before they are cropped, at random; 1 never.
+        degradation: How LR crops are made.
+        numerics: Precision, parts and clipping.
+        cadence: How often things are done, in batches.
+        seed: Of everything that is random.
+    """
+
+    output_url: str
+    arch: Arch
+    config: Any
+    data: DataSettings
+    stages: tuple[PixelStage, ...]
+    validation: SplitSettings = field(default_factory=SplitSettings)
+    start: str | None = None
+    lr_crop_px: int = 48
+    least_rescale: float = 1.0
+    degradation: Degradation = field(default_factory=Bicubic)
+    numerics: Numerics = field(default_factory=Numerics)
+    cadence: Cadence = field(default_factory=Cadence)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lr_crop_px < 1 or not self.stages:
+            raise SpecError(
+                "there is nothing to train",
+                got=f"{len(self.stages)} stages, crops of {self.lr_crop_px} px",
+                expected="a stage at least, and crops with pixels",
+            )
+
+    def recipe(self) -> dict[str, str]:
+        """By name, what decides the weights beside pictures and the number of workers, as text.
+
+        Where it lies and how often it is looked at does not: a run whose recipe is the same goes on.
+        """
+        told = {
+            "network": f"{self.arch.name} {self.config}",
+            "start": str(self.start),
+            "crops": f"{self.lr_crop_px} px, least rescale {self.least_rescale:g}",
+            "degradation": str(self.degradation),
+            "numerics": str(self.numerics),
+            "seed": str(self.seed),
+        }
+        return told | {f"stage {number}": str(stage) for number, stage in enumerate(self.stages)}

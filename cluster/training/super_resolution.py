@@ -1,0 +1,106 @@
+"""Training a super-resolution network on HR pictures and LR ones made of them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cluster.training.job import TrainJob
+from sr_core.archs.arch import ColorMode
+from sr_core.errors import SpecError
+from sr_core.train.crops import (
+    Ahead,
+    Crops,
+    CropSettings,
+    Pictures,
+    batch_numbers,
+    item_generator,
+    unit_frames,
+)
+from sr_core.train.degradations.batch import degraded
+from sr_core.train.group import Group
+from sr_core.train.losses.pixel import pixel_terms
+from sr_core.train.losses.weighted import WeightedLoss
+from sr_core.train.step import Batch, PixelStep, Step
+from sr_core.train.trainer import Batches
+from sr_core.train.validation import Figures, Pair, as_seen, measure
+
+_LOADER_THREADS = 2
+_AHEAD_BATCHES = 8
+
+
+def refuse_misfits(job: TrainJob, group: Group) -> None:
+    """Says what cannot be trained whatever the pictures are.
+
+    Raises:
+        SpecError: Single pictures do not train such a network, or workers cannot share a batch evenly.
+    """
+    facts = job.arch.facts(job.config)
+    if facts.num_frames > 1 or facts.color_mode is ColorMode.YUV420:
+        raise SpecError("single pictures do not train such a network", where=job.arch.name)
+    for number, each in enumerate(job.stages):
+        if each.stage.batch_size % group.size:
+            raise SpecError(
+                "a batch cannot be shared evenly",
+                where=f"stage {number}",
+                got=f"{each.stage.batch_size} images over {group.size} workers",
+                expected="a multiple of the number of workers",
+            )
+
+
+class SuperResolution:
+    """The steps, batches and figures of a job on single pictures.
+
+    Attributes:
+        pairs: What it is validated on.
+    """
+
+    def __init__(self, job: TrainJob, group: Group, training: Pictures, validation: Pictures) -> None:
+        """Takes the two parts of the pictures."""
+        self._job = job
+        self._group = group
+        self._pictures = training
+        self._facts = job.arch.facts(job.config)
+        self.pairs = self._pairs_of(validation)
+
+    def network(self) -> nn.Module:
+        """The untrained one, of torch's own random numbers as they are."""
+        return self._job.arch.build(self._job.config).to(self._group.device)
+
+    def make_step(self, stage: int, network: nn.Module) -> Step:
+        """See `MakeStep`."""
+        asked = self._job.stages[stage]
+        objective = WeightedLoss(pixel_terms(dict(asked.losses)))
+        return PixelStep(network, objective, asked.learning_rate, self._group, self._job.numerics)
+
+    def make_batches(self, stage: int, first: int) -> Batches:
+        """See `MakeBatches`."""
+        job, group = self._job, self._group
+        own_size = job.stages[stage].stage.batch_size // group.size
+        side_px = job.lr_crop_px * self._facts.scale
+        settings = CropSettings(side_px, least_rescale=job.least_rescale)
+        crops = Crops(self._pictures, settings, job.seed, stage)
+
+        def make(number: int) -> Batch:
+            items = batch_numbers(number, own_size, group.rank, group.size)
+            hr_frames = unit_frames(crops.batch(items), group.device)
+            generators = [item_generator(job.seed, stage, item, "degrade") for item in items]
+            lr_frames = degraded(hr_frames, self._facts.scale, job.degradation, generators)
+            mode = self._facts.color_mode
+            return Batch(number, as_seen(lr_frames, mode), as_seen(hr_frames, mode))
+
+        return Ahead(make, first, _LOADER_THREADS, _AHEAD_BATCHES)
+
+    def measure(self, network: nn.Module) -> Figures:
+        """How good `network`, in evaluation mode, is on the pictures that were set aside."""
+        return measure(network, self._facts.color_mode, self.pairs, self._facts.scale)
+
+    def _pairs_of(self, pictures: Pictures) -> list[Pair]:
+        """LR and HR of the pictures to validate on, cropped to whole LR pixels."""
+        scale, pairs = self._facts.scale, []
+        multiple = scale * self._facts.size_multiple
+        for number, codes in enumerate(pictures):
+            height, width = (side // multiple * multiple for side in codes.shape[-2:])
+            hr_frame = unit_frames(codes[None, :, :height, :width], self._group.device)
+            generator = item_generator(self._job.seed, "validation", number, "degrade")
+            pairs.append(Pair(degraded(hr_frame, scale, self._job.degradation, [generator]), hr_frame))
+        return pairs
