@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,6 +45,8 @@ class CompactConfig:
         num_conv: Convolutions between the first and the last.
         scale: HR size / LR size.
         activation: Non-linearity.
+        unshuffle: Side of the squares of input pixels that become channels of one: 2 makes convolutions of
+            a quarter of the pixels, 1 leaves all.
     """
 
     num_channels: int = 3
@@ -51,6 +54,7 @@ class CompactConfig:
     num_conv: int = 16
     scale: int = 4
     activation: Activation = Activation.PRELU
+    unshuffle: int = 1
 
 
 class Compact(Network):
@@ -63,25 +67,29 @@ class Compact(Network):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.scale = config.scale
+        self.unshuffle = config.unshuffle
         num_feat, activation = config.num_feat, config.activation
+        num_inputs = config.num_channels * config.unshuffle**2
         layers: list[nn.Module] = [
-            InputConv(config.num_channels, num_feat, 3, padding=1),
+            InputConv(num_inputs, num_feat, 3, padding=1),
             activation.layer(num_feat),
         ]
         for _ in range(config.num_conv):
             layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), activation.layer(num_feat)]
-        layers.append(OutputConv(num_feat, config.num_channels * config.scale**2, 3, padding=1))
+        layers.append(OutputConv(num_feat, num_inputs * config.scale**2, 3, padding=1))
         self.body = nn.ModuleList(layers)
 
     def forward(self, lr_frames: Tensor) -> Tensor:
         """Upscale (B, C, h, w) float32 frames."""
-        features = lr_frames
+        squares = F.pixel_unshuffle(lr_frames, self.unshuffle)
+        features = squares
         for layer in self.body[:-1]:
             features = layer(features)
         details = self.body[-1](features)
-        # Before the shuffle, the nearest neighbours of an output are its input sample, once per channel.
-        details.unflatten(1, (-1, self.scale**2)).add_(lr_frames.unsqueeze(2))
-        return F.pixel_shuffle(details, self.scale)
+        # Before the shuffles, the nearest neighbours of an output are its input sample, once per channel.
+        places = torch.unflatten(details, 1, (-1, self.scale**2, self.unshuffle**2))
+        places.add_(torch.unflatten(squares, 1, (-1, 1, self.unshuffle**2)))
+        return F.pixel_shuffle(F.pixel_shuffle(details, self.unshuffle), self.scale)
 
 
 def _convolutions(state_dict: StateDict) -> list[int]:
@@ -93,11 +101,13 @@ def _config_of(state_dict: StateDict, scale: int | None) -> CompactConfig:
 
     Activations without weights leave no trace: there ReLU is taken, the one without a constant to guess.
     """
-    num_feat, num_channels = state_dict["body.0.weight"].shape[:2]
+    num_feat, num_inputs = state_dict["body.0.weight"].shape[:2]
     last = max(_convolutions(state_dict))
-    scale = shuffle_scale(state_dict[f"body.{last}.weight"].shape[0], num_channels)
+    scale = shuffle_scale(state_dict[f"body.{last}.weight"].shape[0], num_inputs)
+    unshuffle = 1 if num_inputs in _COLOR_MODES else 2
     activation = Activation.PRELU if "body.1.weight" in state_dict else Activation.RELU
-    return CompactConfig(num_channels, num_feat, last // 2 - 1, scale, activation)
+    num_channels = num_inputs // unshuffle**2
+    return CompactConfig(num_channels, num_feat, last // 2 - 1, scale, activation, unshuffle)
 
 
 def _facts(config: CompactConfig) -> ModelFacts:
@@ -110,8 +120,8 @@ def _facts(config: CompactConfig) -> ModelFacts:
     return ModelFacts(
         name="compact",
         scale=config.scale,
-        halo_px=config.num_conv + 2,
-        size_multiple=1,
+        halo_px=(config.num_conv + 3) * config.unshuffle - 1,  # from the first pixel of a square
+        size_multiple=config.unshuffle,
         dtypes=ALL_DTYPES,
         color_mode=_COLOR_MODES[config.num_channels],
     )
