@@ -104,7 +104,7 @@ def _config_of(state_dict: StateDict, scale: int | None) -> CompactConfig:
     num_feat, num_inputs = state_dict["body.0.weight"].shape[:2]
     last = max(_convolutions(state_dict))
     scale = shuffle_scale(state_dict[f"body.{last}.weight"].shape[0], num_inputs)
-    unshuffle = 1 if num_inputs in _COLOR_MODES else 2
+    unshuffle = next((side for side in (1, 2) if num_inputs / side**2 in _COLOR_MODES), 1)
     activation = Activation.PRELU if "body.1.weight" in state_dict else Activation.RELU
     num_channels = num_inputs // unshuffle**2
     return CompactConfig(num_channels, num_feat, last // 2 - 1, scale, activation, unshuffle)
