@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from jobs.flags import output_url, spec_of, spec_of_flags, takes_job
+from jobs.flags import output_url, spec_of, spec_of_flags, takes_job, takes_training, training_of
 from sr_core.errors import FrameliftError, MediaError, ModelError, SpecError
 
 if TYPE_CHECKING:
@@ -90,6 +90,26 @@ def submit_command(
         from jobs.submit import submit
 
         return submit(spec_of(targets, flags), address, wait=wait, submission_id=submission_id)
+
+    _exit_with(body)
+
+
+@app.command("train")
+@takes_training
+def train_command(
+    spec: Annotated[str, typer.Argument(metavar="TRAIN.yaml", help="The spec of a training.")],
+    is_plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be trained, on what, and what it takes.")
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Train a network on pictures. Each flag is also a key of the spec, and replaces what the spec says."""
+
+    def body() -> int:
+        training = training_of(spec, flags)
+        from jobs.train import train
+
+        return train(training, is_plan=is_plan)
 
     _exit_with(body)
 
@@ -215,6 +235,46 @@ def evaluate_command(
             engine=spec.engine,
         )
         return evaluate(request)
+
+    _exit_with(body)
+
+
+@app.command("export")
+def export_command(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN | WEIGHTS", help="Output of a training run, or a weights file.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="OUT.safetensors or OUT.onnx.")],
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="FILE", help="JSON of 'framelift evaluate --json'.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="NAME", help="Of the weights, for their card.")
+    ] = None,
+    is_last: Annotated[bool, typer.Option("--last", help="The last weights of a run, not the best.")] = False,
+    is_half: Annotated[bool, typer.Option("--half", help="In half precision.")] = False,
+    scale: Annotated[
+        int | None, typer.Option("--scale", min=1, metavar="N", help="Of weights that do not tell theirs.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+) -> None:
+    """Write weights with a card that says what they are, or an ONNX file for other runtimes."""
+
+    def body() -> int:
+        from jobs.export import ExportRequest, export
+
+        return export(
+            ExportRequest(
+                source=source,
+                output=output,
+                scale=scale,
+                figures=figures,
+                licence=licence,
+                is_last=is_last,
+                is_half=is_half,
+                overwrite=overwrite,
+            )
+        )
 
     _exit_with(body)
 
@@ -357,13 +417,17 @@ def conformance_command(
 
 
 @app.command("schema")
-def schema_command() -> None:
-    """Print the JSON Schema of job specs, for editors."""
+def schema_command(
+    command: Annotated[
+        str, typer.Argument(metavar="[upscale|train]", help="The command whose specs are meant.")
+    ] = "upscale",
+) -> None:
+    """Print the JSON Schema of the specs that `upscale` or `train` takes, for editors."""
 
     def body() -> int:
         from jobs.schema import schema
 
-        return schema()
+        return schema(command)
 
     _exit_with(body)
 

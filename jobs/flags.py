@@ -12,18 +12,20 @@ import typer
 from sr_core.errors import SpecError
 
 if TYPE_CHECKING:
+    from jobs.load import Flags
     from jobs.spec import UpscaleSpec
+    from jobs.train_spec import TrainSpec
 
 _SPEC_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of the commands that take a job.
+    """One flag of the commands that take a job or a training.
 
     Attributes:
         name: As it is typed.
-        key: Of the job spec, for whose value it stands.
+        key: Of the spec, for whose value it stands.
         metavar: What its value is called; empty for a switch, which has a `--no-` twin.
     """
 
@@ -74,9 +76,30 @@ FLAGS = (
     Flag("--retry-failed", "retries.again", "", "Try again what was set aside."),
 )
 
+TRAIN_FLAGS = (
+    Flag("--output", "output", "OUT", "The folder to train in, also s3://."),
+    Flag("--start", "start", "FILE", "Weights to start from."),
+    Flag("--seed", "seed", "N", "Of everything that is random."),
+    Flag("--minutes", "minutes", "M", "Stop after so many; the same command goes on."),
+    Flag("--workers", "workers.count", "N", "Number of workers."),
+    Flag("--device", "workers.device", "NAME", "auto, cpu, cuda."),
+    Flag("--precision", "numerics.precision", "NAME", "fp32, bf16, fp16."),
+    Flag("--endpoint-url", "storage.endpoint_url", "URL", "Of an S3 store other than AWS."),
+    Flag("--region", "storage.region", "NAME", "Of an S3 store."),
+)
+
 
 def takes_job(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the flags of a job; which it gets as `flags`."""
+    return _takes(command, FLAGS)
+
+
+def takes_training(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the flags of a training; which it gets as `flags`."""
+    return _takes(command, TRAIN_FLAGS)
+
+
+def _takes(command: Callable[..., None], known: Sequence[Flag]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters.values()
     own = [p.replace(annotation=hints[p.name]) for p in parameters if p.kind is not p.VAR_KEYWORD]
@@ -84,7 +107,7 @@ def takes_job(command: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flag.annotation
         )
-        for flag in FLAGS
+        for flag in known
     ]
     command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
@@ -99,11 +122,7 @@ def spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
     """
     from jobs.load import Given, load_spec, spec_from_flags
 
-    flags = {
-        flag.key: Given(flag.name, params[flag.parameter])
-        for flag in FLAGS
-        if params[flag.parameter] is not None
-    }
+    flags = _given(params, FLAGS)
     match targets:
         case [file] if _is_spec(file):
             return load_spec(file, flags)
@@ -116,6 +135,18 @@ def spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
         got=" ".join(targets),
         expected="an input and an output, or one job spec (.yaml), which names both",
     )
+
+
+def training_of(path: str, params: dict[str, Any]) -> TrainSpec:
+    """The training that a spec file and flags mean.
+
+    Raises:
+        SpecError: A value is wrong.
+    """
+    from jobs.load import load
+    from jobs.train_spec import TrainSpec
+
+    return load(TrainSpec, path, _given(params, TRAIN_FLAGS))
 
 
 def output_url(output: str, endpoint_url: str | None, region: str | None) -> str:
@@ -138,6 +169,13 @@ def spec_of_flags(
     flags = {keys[name]: Given(name, value) for name, value in given.items() if value is not None}
     places = {"input": Given(*source), "output": Given("OUT", output)}
     return spec_from_flags({**places, **flags})
+
+
+def _given(params: Mapping[str, Any], known: Sequence[Flag]) -> Flags:
+    from jobs.load import Given
+
+    given = {flag: params[flag.parameter] for flag in known}
+    return {flag.key: Given(flag.name, value) for flag, value in given.items() if value is not None}
 
 
 def _is_spec(target: str) -> bool:

@@ -1,25 +1,31 @@
 """From a spec file and flags to a checked spec, with every mistake reported at once.
 
-YAML is read as a tree of nodes, which know their lines; then each value is kept under its dotted key together
-with the place that it was written at. What is right comes from the JSON Schema of the spec alone. Nothing in
-a spec is expanded or run: no environment variables, no tags beyond plain scalars.
+YAML is read as a tree of nodes, which know their lines, along the tree of keys that the spec's JSON Schema
+gives; of each key the place that it was written at is kept. Nothing in a spec is expanded or run: no
+environment variables, no tags beyond plain scalars.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path as FilePath
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from jobs.keys import Key, Path, dotted, paths, pattern
 from jobs.schema import spec_schema
 from jobs.spec import UpscaleSpec
 from sr_core.errors import SpecError
+
+Spec = TypeVar("Spec", bound=BaseModel)
+_Place = tuple[int, str]
+"""Order among all, and `file:line` or a flag."""
 
 # Spellings from elsewhere that no measure of likeness would find.
 _ALSO_CALLED = {
@@ -38,6 +44,9 @@ _ALSO_CALLED = {
     "half": "fp16",
     "bfloat16": "bf16",
     "gpu": "cuda",
+    "lr": "learning_rate",
+    "iterations": "images",
+    "epochs": "images",
     "crf": "video.quality",
     "format": "video.container",
     "encoder": "video.codec",
@@ -48,7 +57,10 @@ _ALSO_CALLED = {
     "checksum": "storage.checksums",
 }
 _LIKE_ENOUGH = 0.6
-_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+_FLAG_ORDER = 1_000_000_000  # behind all lines
+# As people write numbers, and YAML 1.1 takes them for text.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_PLAIN_VALUES = (str, bool, int, float, type(None))
 
 
 class Given(NamedTuple):
@@ -62,223 +74,290 @@ Flags = Mapping[str, Given]
 """What was given on a command line, by the dotted key in a spec that it stands for."""
 
 
-def load_spec(path: str | Path, flags: Flags | None = None) -> UpscaleSpec:
+def load_spec(path: str | FilePath, flags: Flags | None = None) -> UpscaleSpec:
+    """The job in a YAML file, as `load` gives it."""
+    return load(UpscaleSpec, path, flags)
+
+
+def load(kind: type[Spec], path: str | FilePath, flags: Flags | None = None) -> Spec:
     """The spec in a YAML file, with the keys that `flags` give replaced.
 
     Raises:
         SpecError: With one line for each mistake: where, which key, what was got, what was expected.
     """
     refuse_s3(str(path), "a job spec")
-    draft = _Draft()
-    draft.read(_parse(Path(path)), str(path))
-    draft.add_flags(flags or {})
+    draft = _Draft(kind, flags or {})
+    draft.read(_parse(FilePath(path), draft.required), str(path))
     return draft.finish(f"{path}:1")
 
 
 def spec_from_flags(flags: Flags) -> UpscaleSpec:
-    """The spec that a command line alone gives.
+    """The job that a command line alone gives.
 
     Raises:
-        SpecError: As `load_spec`.
+        SpecError: As `load`.
     """
-    draft = _Draft()
-    draft.add_flags(flags)
-    return draft.finish("command line")
+    return _Draft(UpscaleSpec, flags).finish("command line")
 
 
-class _Key:
-    """One key of the spec, as the schema describes it."""
-
-    def __init__(self, name: str, schema: dict[str, Any]) -> None:
-        variants = schema.get("anyOf", [schema])
-        self.name = name
-        self.leaf = name.rpartition(".")[2]
-        self.description = str(schema.get("description", ""))
-        self.types = {variant["type"] for variant in variants}
-        self.choices = [choice for variant in variants for choice in variant.get("enum", [])]
-        self.members = list(schema.get("properties", {}))
-        self.has_pattern = any("pattern" in variant for variant in variants)
-        self.expected = " or ".join(_expected(variant) for variant in variants if variant["type"] != "null")
-
-    @property
-    def is_section(self) -> bool:
-        """Whether it holds further keys."""
-        return "object" in self.types
-
-    def takes(self, value: object) -> bool:
-        """Whether a value of this kind can be right."""
-        kind = _JSON_TYPES.get(type(value), "")
-        return kind in self.types or (kind == "integer" and "number" in self.types)
+class _Misfit(Exception):  # noqa: N818 - it is a mistake of the user, told with others
+    """What stands at a place cannot be taken over."""
 
 
-def _expected(variant: dict[str, Any]) -> str:
-    if "enum" in variant:
-        return f"one of {', '.join(variant['enum'])}"
-    match variant["type"]:
-        case "object":
-            return f"keys below it: {', '.join(variant['properties'])}"
-        case "boolean":
-            return "true or false"
-        case "string":
-            return "a text"
-    noun = "an integer" if variant["type"] == "integer" else "a number"
-    low, high = variant.get("minimum"), variant.get("maximum")
-    if "exclusiveMinimum" in variant:
-        return f"{noun} above {variant['exclusiveMinimum']:g}"
-    if high is not None:
-        return f"{noun} from {low:g} to {high:g}"
-    return noun if low is None else f"{noun} from {low:g} upwards"
-
-
-def _all_keys() -> dict[str, _Key]:
-    schema = spec_schema()
-
-    def walk(part: dict[str, Any], prefix: str) -> Iterator[_Key]:
-        for name, child in part["properties"].items():
-            section = schema["$defs"][child["$ref"].rpartition("/")[2]] if "$ref" in child else child
-            yield _Key(prefix + name, {**section, **child})
-            if "$ref" in child:
-                yield from walk(section, f"{prefix}{name}.")
-
-    return {key.name: key for key in walk(schema, "")}
-
-
-@dataclass
-class _Draft:
+class _Draft(Generic[Spec]):
     """A spec in the making.
 
     Attributes:
-        values: By dotted key; sections are not among them.
-        places: Where each key was written: `file:line` or a flag.
-        mistakes: (order, message) of each.
+        required: Keys that must be there.
     """
 
-    keys: dict[str, _Key] = field(default_factory=_all_keys)
-    values: dict[str, object] = field(default_factory=dict)
-    places: dict[str, tuple[int, str]] = field(default_factory=dict)
-    mistakes: list[tuple[int, str]] = field(default_factory=list)
+    def __init__(self, kind: type[Spec], flags: Flags) -> None:
+        schema = spec_schema(kind)
+        self.required: list[str] = schema["required"]
+        self._kind = kind
+        self._root = Key.of(schema, schema["$defs"])
+        self._flags = {_path_of(name): given for name, given in flags.items()}
+        self._file = ""
+        self._values: dict[str, Any] = {}
+        self._places: dict[Path, _Place] = {}
+        self._mistakes: list[tuple[int, str]] = []
+        self._refused: set[Path] = set()  # of which nothing more needs to be said
 
-    def read(self, root: yaml.MappingNode, file: str, section: str = "") -> None:
-        """Takes over what a mapping holds. It goes only as deep as the spec has sections."""
-        for name_node, node in root.value:
-            line = name_node.start_mark.line + 1
-            place = (line, f"{file}:{line}")
-            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else "?"
-            self._take(f"{section}{name}", node, place, file)
+    def read(self, root: yaml.MappingNode, file: str) -> None:
+        """Takes over what a file holds. It goes only as deep as the spec has sections."""
+        self._file = file
+        self._values = self._section(self._root, root, ())
 
-    def add_flags(self, flags: Flags) -> None:
-        """Puts what flags say in the place of what the file says."""
-        for name, given in flags.items():
-            self.places[name] = (1_000_000_000, given.flag)
-            self.values.pop(name, None)
-            if isinstance(given.value, bool):
-                self.values[name] = given.value
-            else:
-                self._keep(self.keys[name], _scalar_node(given.value))
-
-    def finish(self, default_place: str) -> UpscaleSpec:
+    def finish(self, default_place: str) -> Spec:
         """The spec, if there was no mistake.
 
         Raises:
             SpecError: There was one, or more.
         """
+        for path, given in self._flags.items():
+            self._add_flag(path, given)
         spec = None
         try:
-            spec = UpscaleSpec.model_validate_json(json.dumps(_nested(self.values)), strict=True)
+            spec = self._kind.model_validate_json(json.dumps(self._values), strict=True)
         except ValidationError as error:
             self._refuse_invalid(error, default_place)
-        if spec is None or self.mistakes:
-            raise SpecError("\n".join(text for _, text in sorted(self.mistakes, key=lambda item: item[0])))
+        if spec is None or self._mistakes:
+            raise SpecError("\n".join(text for _, text in sorted(self._mistakes, key=lambda item: item[0])))
         return spec
 
-    def _take(self, name: str, node: yaml.Node, place: tuple[int, str], file: str) -> None:
-        if name in self.places:
-            return self._refuse(place, name, f"given twice, the first time at {self.places[name][1]}")
-        self.places[name] = place
-        key = self.keys.get(name)
-        if key is None:
-            return self._refuse(place, name, self._unknown(name))
-        if not key.is_section:
-            return self._keep(key, node)
-        if isinstance(node, yaml.MappingNode):
-            return self.read(node, file, f"{name}.")
-        if not (isinstance(node, yaml.ScalarNode) and _is_null(node)):  # with all keys commented out
-            self._refuse(place, name, f"got {_got(node)}, expected {key.expected}")
+    def _add_flag(self, path: Path, given: Given) -> None:
+        """Puts what a flag says in the place of what the file says."""
+        self._places[path] = (_FLAG_ORDER, given.flag)
+        section, key = self._values, self._root
+        for part in path[:-1]:
+            key = key.members()[str(part)]
+            section = section.setdefault(str(part), {})
+        node = given.value if isinstance(given.value, bool) else _scalar_node(given.value)
+        self._put(section, key.members()[str(path[-1])], node, path)
+
+    def _section(self, key: Key, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        kind = self._kind_of(key, node, path)
+        for name_node, child in node.value:
+            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else "?"
+            here, place = (*path, name), self._place(name_node)
+            if here in self._places:
+                self._refuse(place, here, f"given twice, the first time at {self._places[here][1]}")
+                continue
+            self._places[here] = place
+            member = key.members(kind).get(name)
+            if member is None:
+                self._refuse(place, here, self._unknown(here, key, kind))
+            elif here not in self._flags and not _is_commented_out(member, child):
+                self._put(values, member, child, here)
+        return values
+
+    def _kind_of(self, key: Key, node: yaml.MappingNode, path: Path) -> object:
+        """What a section says of which kind it is; None where it has none, or a wrong one, which is told."""
+        if key.tag is None:
+            return None
+        choices = list(key.kinds)
+        for name_node, child in node.value:
+            if name_node.value == key.tag:
+                kind = child.value if isinstance(child, yaml.ScalarNode) else None
+                if kind not in choices:
+                    problem = f"got {_got(child)}, expected one of {', '.join(choices)}"
+                    self._refuse(
+                        self._place(name_node), (*path, key.tag), problem + _did_you_mean(kind, choices)
+                    )
+                    self._refused.add(path)
+                    return None
+                return kind
+        problem = f"missing, expected one of {', '.join(choices)}: {key.members()[key.tag].description}"
+        self._refuse(self._places[path], (*path, key.tag), problem)
+        self._refused.add(path)
         return None
 
-    def _keep(self, key: _Key, node: yaml.Node) -> None:
-        place = self.places[key.name]
-        if not isinstance(node, yaml.ScalarNode):
-            return self._refuse(place, key.name, f"got {_got(node)}, expected {key.expected}")
+    def _put(self, into: dict[str, Any] | list[Any], key: Key, node: yaml.Node | bool, path: Path) -> None:
+        """Takes over what stands at `path`, or says why not."""
         try:
-            value = _scalar(node)
-        except (yaml.YAMLError, ValueError) as error:
-            problem = getattr(error, "problem", None) or str(error)
-            return self._refuse(place, key.name, f"{problem}; expected {key.expected}")
-        # `preset: 8`, a folder named 2024, `deinterlace: off`: where only text can be right, what stands
-        # there is meant as text.
-        as_text = not key.takes(value) and "string" in key.types and not _is_null(node)
-        self.values[key.name] = node.value if as_text else value
-        return None
+            value = node if isinstance(node, bool) else self._value(key, node, path)
+        except _Misfit as misfit:
+            self._refuse(self._places[path], path, str(misfit))
+            self._refused.add(path)
+            value = None
+        if isinstance(into, list):
+            into.append(value)
+        elif path not in self._refused:
+            into[str(path[-1])] = value
+
+    def _value(self, key: Key, node: yaml.Node, path: Path) -> object:
+        if key.is_section and isinstance(node, yaml.MappingNode):
+            return self._section(key, node, path)
+        if key.is_list and isinstance(node, yaml.SequenceNode):
+            return self._list(key, node, path)
+        if not isinstance(node, yaml.ScalarNode) or key.is_section or key.is_list:
+            raise _Misfit(f"got {_got(node)}, expected {key.expected}")
+        return _scalar_for(key, node)
+
+    def _list(self, key: Key, node: yaml.SequenceNode, path: Path) -> list[Any]:
+        values: list[Any] = []
+        for number, child in enumerate(node.value):
+            here, item = (*path, number), key.item(number)
+            if item is None:
+                raise _Misfit(f"got a list of {len(node.value)}, expected {key.expected}")
+            self._places[here] = self._place(child)
+            self._put(values, item, child, here)
+        return values
 
     def _refuse_invalid(self, error: ValidationError, default_place: str) -> None:
-        wrong: dict[str, str] = {}
+        wrong: dict[Path, str] = {}
         for detail in error.errors(include_url=False):
-            name = self._key_of(detail["loc"])
-            problem = self._problem(self.keys[name], is_missing=detail["type"] == "missing")
-            if detail["type"] == "value_error":  # of keys that do not fit each other
-                problem = str(detail["ctx"]["error"])
-            own = (name, problem)
-            for culprit, problem in detail.get("ctx", {}).get("misfits", (own,)):
+            path, key = self._meant(detail["loc"])
+            context = detail.get("ctx", {})
+            if detail["type"] == "too_short" and len(self._at(path)) >= context["min_length"]:
+                continue  # of its items some are wrong, which are told
+            for culprit, problem in self._problems(path, key, detail["type"], context):
                 wrong.setdefault(culprit, problem)
-        for name, problem in wrong.items():
-            section = name.rpartition(".")[0]
-            place = self.places.get(name) or self.places.get(section) or (1, default_place)
-            is_new = name in self.values or name not in self.places or self.keys[name].is_section
-            if is_new:  # else it was refused already
-                self._refuse(place, name, problem)
+        for path, problem in wrong.items():
+            above = [path[:length] for length in range(len(path), 0, -1)]
+            if not self._refused.intersection(above):
+                place = next(
+                    (self._places[each] for each in above if each in self._places), (1, default_place)
+                )
+                self._refuse(place, path, problem)
 
-    def _key_of(self, loc: tuple[int | str, ...]) -> str:
-        """The key of pydantic's location, which may go on into the variants of a type."""
-        names = [".".join(map(str, loc[:length])) for length in range(len(loc), 0, -1)]
-        return next(name for name in names if name in self.keys)
+    def _problems(
+        self, path: Path, key: Key, kind: str, context: Mapping[str, Any]
+    ) -> Iterator[tuple[Path, str]]:
+        """What one error of pydantic says, as (where, problem)."""
+        if "misfits" in context:  # of keys that do not fit each other, by their names in the whole spec
+            yield from ((_path_of(name), problem) for name, problem in context["misfits"])
+        elif kind == "misfit":  # of a section, of which one key may be named
+            name = context["key"]
+            found = (each for each in self._places if each[: len(path)] == path and each[-1] == name)
+            yield next(found, path), context["problem"]
+        elif kind == "value_error":
+            yield path, str(context["error"])
+        elif kind == "missing" and isinstance(path[-1], int):  # in a list that is too short
+            _, whole = self._meant(path[:-1])
+            yield path[:-1], _problem(whole, self._at(path[:-1]))
+        elif kind == "missing":
+            yield path, f"missing, expected {key.expected}: {key.description}"
+        else:
+            yield path, _problem(key, self._at(path))
 
-    def _problem(self, key: _Key, *, is_missing: bool) -> str:
-        if is_missing:
-            return f"missing, expected {key.expected}: {key.description}"
-        value = self.values.get(key.name)
-        near = _nearest_choice(value, key.choices)
-        expected = f"{key.expected}: {key.description}" if key.has_pattern else key.expected
-        return f"got {_shown(value)}, expected {expected}" + (f"; did you mean {near!r}?" if near else "")
+    def _meant(self, loc: Path) -> tuple[Path, Key]:
+        """The place that pydantic means, which also names kinds of sections and variants of types."""
+        path: Path = ()
+        key, kind = self._root, None
+        for part in loc:
+            if kind is None and key.tag is not None and part in key.kinds:
+                kind = part
+                continue
+            child = key.item(part) if isinstance(part, int) else key.members(kind).get(part)
+            if child is None:
+                break
+            path, key, kind = (*path, part), child, None
+        return path, key
 
-    def _refuse(self, place: tuple[int, str], name: str, problem: str) -> None:
+    def _at(self, path: Path) -> Any:
+        value: Any = self._values
+        for part in path:
+            value = value[part]
+        return value
+
+    def _place(self, node: yaml.Node) -> _Place:
+        line = node.start_mark.line + 1
+        return line, f"{self._file}:{line}"
+
+    def _refuse(self, place: _Place, path: Path, problem: str) -> None:
         order, where = place
-        self.mistakes.append((order, f"{where}: {_printable(name)}: {problem}"))
+        self._mistakes.append((order, f"{where}: {_printable(dotted(path))}: {problem}"))
 
-    def _unknown(self, name: str) -> str:
-        near = self._nearest_key(name)
+    def _unknown(self, path: Path, section: Key, kind: object) -> str:
+        siblings = section.members(kind)
+        if path[-1] in section.members():
+            return f"no key of {kind}, expected one of {', '.join(siblings)}"
+        near = self._nearest(path, siblings)
         if near:
-            return f"unknown key; did you mean {near!r}?"
-        section = name.rpartition(".")[0]
-        siblings = self.keys[section].members if section else [key for key in self.keys if "." not in key]
+            return f"unknown key; did you mean {dotted(near)!r}?"
         return f"unknown key, expected one of {', '.join(siblings)}"
 
-    def _nearest_key(self, name: str) -> str | None:
-        section, _, leaf = name.rpartition(".")
-        if leaf in _ALSO_CALLED and _ALSO_CALLED[leaf] in self.keys:
-            return _ALSO_CALLED[leaf]
+    def _nearest(self, path: Path, siblings: Mapping[str, Key]) -> Path | None:
+        home, leaf = path[:-1], str(path[-1])
+        candidates = [(*home, name) for name in siblings]
+        candidates += [each for each, _ in paths(self._root) if pattern(each[:-1]) != pattern(home)]
+        candidates = [each for each in candidates if isinstance(each[-1], str)]
+        if leaf in _ALSO_CALLED:
+            called = _ALSO_CALLED[leaf]
+            for each in candidates:
+                if called in (dotted(each), each[-1]):
+                    return each
         matcher = difflib.SequenceMatcher(b=leaf.lower())
 
-        def likeness(key: _Key) -> float:
-            matcher.set_seq1(key.leaf)
-            at_home = key.name.rpartition(".")[0] == section
-            return matcher.ratio() + (0.1 if at_home else 0.0)
+        def likeness(candidate: Path) -> float:
+            matcher.set_seq1(str(candidate[-1]))
+            return matcher.ratio() + (0.1 if candidate[:-1] == home else 0.0)
 
-        best = max(self.keys.values(), key=likeness)
-        return best.name if likeness(best) >= _LIKE_ENOUGH else None
+        best = max(candidates, key=likeness)
+        return best if likeness(best) >= _LIKE_ENOUGH else None
 
 
-def _parse(path: Path) -> yaml.MappingNode:
+def _path_of(name: str) -> Path:
+    """What `dotted` makes a name of."""
+    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
+
+
+def _scalar_for(key: Key, node: yaml.ScalarNode) -> object:
+    """What a scalar says, as far as it is a value that `key` may have."""
+    try:
+        value = _scalar(node)
+    except (yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or str(error)
+        raise _Misfit(f"{problem}; expected {key.expected}") from error
+    if isinstance(value, str) and node.style is None and _EXPONENT.fullmatch(value):
+        number = float(value)
+        value = int(number) if number.is_integer() and key.takes(1) and not key.takes(0.5) else number
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Misfit(_problem(key, value))
+    # `preset: 8`, a folder named 2024, `deinterlace: off`: where only text can be right, what stands
+    # there is meant as text.
+    as_text = not key.takes(value) and key.takes("") and not _is_null(node)
+    return node.value if as_text else value
+
+
+def _problem(key: Key, value: object) -> str:
+    expected = f"{key.expected}: {key.description}" if key.has_pattern else key.expected
+    return f"got {_shown(value)}, expected {expected}{_did_you_mean(value, key.choices)}"
+
+
+def _did_you_mean(value: object, choices: list[str]) -> str:
+    near = _nearest_choice(value, choices)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _is_commented_out(key: Key, node: yaml.Node) -> bool:
+    """Whether a section or list stands there with nothing below it, and so keeps its defaults."""
+    return (key.is_section or key.is_list) and isinstance(node, yaml.ScalarNode) and _is_null(node)
+
+
+def _parse(path: FilePath, required: list[str]) -> yaml.MappingNode:
     try:
         root = yaml.compose(_read_text(path), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -291,10 +370,14 @@ def _parse(path: Path) -> yaml.MappingNode:
     except RecursionError as error:
         raise SpecError("too deeply nested", where=str(path)) from error
     if root is None:
-        raise SpecError("the job spec is empty", where=str(path), expected="at least input and output")
+        raise SpecError(
+            "the job spec is empty", where=str(path), expected=f"at least {' and '.join(required)}"
+        )
     if not isinstance(root, yaml.MappingNode):
         where = f"{path}:{root.start_mark.line + 1}"
-        raise SpecError("a job spec has keys with values", where=where, got=_got(root), expected="input: …")
+        raise SpecError(
+            "a job spec has keys with values", where=where, got=_got(root), expected=f"{required[0]}: …"
+        )
     return root
 
 
@@ -309,7 +392,7 @@ def refuse_s3(path: str, what: str) -> None:
         )
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: FilePath) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -323,7 +406,7 @@ def _read_text(path: Path) -> str:
 def _scalar(node: yaml.ScalarNode) -> object:
     """The value of a plain scalar: text, number, boolean or None; dates and the like stay text."""
     value = yaml.constructor.SafeConstructor().construct_object(node)
-    return value if type(value) in _JSON_TYPES else node.value
+    return value if type(value) in _PLAIN_VALUES else node.value
 
 
 def _scalar_node(text: str) -> yaml.ScalarNode:
@@ -334,14 +417,6 @@ def _scalar_node(text: str) -> yaml.ScalarNode:
 
 def _is_null(node: yaml.ScalarNode) -> bool:
     return str(node.tag) == "tag:yaml.org,2002:null"
-
-
-def _nested(values: Mapping[str, object]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        section, _, leaf = name.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[leaf] = value
-    return nested
 
 
 def _nearest_choice(value: object, choices: list[str]) -> str | None:
@@ -362,6 +437,8 @@ def _shown(value: object) -> str:
     match value:
         case None | "":
             return "nothing"
+        case list():
+            return f"a list of {len(value)}" if value else "an empty list"
         case bool():
             return str(value).lower()
         case str() if "@" in value and "://" in value:

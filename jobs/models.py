@@ -11,12 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.job import BlendRef, ModelRef
-from cluster.storage.address import is_s3
+from cluster.storage import open_storage
+from cluster.storage.address import is_s3, join_url, split_url
 from cluster.weights import model_at
 from jobs.view import console, printable
 from sr_core.blend import Blend
+from sr_core.card import Card, card_key, figure_text, read_card
 from sr_core.errors import ModelError
 from sr_core.kernels import Kernel
+from sr_core.pretrained import BUNDLED
 
 if TYPE_CHECKING:
     from sr_core.model import Model
@@ -27,12 +30,13 @@ _log = logging.getLogger(__name__)
 def models() -> int:
     """Prints a table of the models that go by name, and one of all architectures of weights files."""
     from sr_core.archs import ARCHS
-    from sr_core.model import list_models
 
     to = console()
-    named = _table("model", "scale")
-    for name in list_models():
-        named.add_row(Text(name), Text("any"))
+    named = _table("model", "scale", "architecture", "parameters", "figures", "licence")
+    for kernel in Kernel:
+        named.add_row(Text(kernel.value), Text("any"))
+    for name, path in BUNDLED.items():
+        named.add_row(Text(name), *map(Text, _bundled_facts(str(path))))
     to.print(named)
     to.print(Text("\nWeights files go by their path; 'framelift models FILE' says what one holds.\n"))
     archs = _table("architecture", "paper", "published as")
@@ -58,8 +62,8 @@ def describe(files: Sequence[str], scale: int | None = None) -> int:
     for file in files:
         table = _table(show_header=False)
         try:
-            for name, text in _facts_of(model_at(file, scale)):
-                table.add_row(Text(name), Text(text))
+            for name, text in (*_facts_of(model_at(file, scale)), *_card_facts(file)):
+                table.add_row(Text(name), Text(printable(text)))
         except ModelError as error:
             num_bad += 1
             table.add_row(Text("error"), Text(printable(str(error))))
@@ -84,12 +88,26 @@ def find_model(name_or_url: str, scale: int | None = None, blend: Blend | None =
     """
     if name_or_url in set(Kernel):
         return ModelRef(name_or_url)
-    model = model_at(name_or_url, scale, blend)
+    path = str(BUNDLED.get(name_or_url, name_or_url))
+    model = model_at(path, scale, blend)
     for note in model.origin.notes if model.origin else ():
         _log.warning("%s: %s", name_or_url, note)
     sha256, *others = model.files_sha256
     blended_with = BlendRef(_place(blend.path), others[0], blend.strength) if blend else None
-    return ModelRef(name_or_url, _place(name_or_url), sha256, blended_with)
+    return ModelRef(name_or_url, _place(path), sha256, blended_with)
+
+
+def card_at(url: str) -> Card | None:
+    """The card beside the weights at a path or S3 URL; None where there is none.
+
+    Raises:
+        ModelError: What lies there is no card.
+        StorageError: The store refuses or fails.
+    """
+    store_url, weights_key = split_url(url)
+    key = card_key(weights_key)
+    content = open_storage(store_url).get(key)
+    return None if content is None else read_card(content, join_url(store_url, key))
 
 
 def _place(name_or_url: str) -> str:
@@ -117,6 +135,37 @@ def _facts_of(model: Model) -> Iterator[tuple[str, str]]:
     yield "sha256", model.weights_sha256
     for note in origin.notes if origin else ():
         yield "note", note
+
+
+def _card_facts(file: str) -> Iterator[tuple[str, str]]:
+    """What the card beside weights says, if there is one, as (name, text)."""
+    try:
+        card = card_at(str(BUNDLED.get(file, file)))
+    except ModelError as error:
+        yield "card", str(error)
+        return
+    if card is None:
+        return
+    if card.figures:
+        yield "figures", _figures_text(card)
+    if card.sources:
+        yield "learnt from", ", ".join(f"{source.name} ({source.num_pictures:,})" for source in card.sources)
+    yield "licence", card.licence or "not stated"
+
+
+def _bundled_facts(path: str) -> tuple[str, ...]:
+    """Scale, architecture, parameters, figures and licence."""
+    card = card_at(path)
+    if card is None:
+        raise ModelError("A bundled model has no card", where=path, next_step="install Framelift again")
+    facts = str(card.scale), card.arch, f"{card.num_parameters:,}"
+    return (*facts, _figures_text(card), card.licence)
+
+
+def _figures_text(card: Card) -> str:
+    """Of each data set the first measure, which is PSNR of luma unless others alone were taken."""
+    firsts = [(data, next(iter(measured.items()))) for data, measured in card.figures.items() if measured]
+    return ", ".join(f"{data} {name} {figure_text(value)}" for data, (name, value) in firsts)
 
 
 def _foreign_text() -> str:

@@ -29,6 +29,7 @@ from jobs.spec import UpscaleSpec
 from jobs.view import printable
 from sr_core.errors import FrameliftError, SpecError, WorkerError
 from sr_core.kernels import Kernel
+from sr_core.pretrained import BUNDLED
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -210,7 +211,7 @@ def _path_mistakes(spec: UpscaleSpec) -> Iterator[str]:
 
 def _is_local_file(model: str) -> bool:
     """Whether weights go along. An absolute path that does not exist here may be one of the cluster's."""
-    if model in set(Kernel) or is_s3(model):
+    if model in set(Kernel) or model in BUNDLED or is_s3(model):
         return False
     return not Path(model).is_absolute() or Path(model).exists()
 

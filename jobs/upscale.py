@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from cluster.weights import shared_weights
 from jobs.models import find_model
 from jobs.spec import UpscaleSpec
 from jobs.view import console, progress_view, show_summary
+from jobs.which_ray import close_off_local_ray, cluster_address
 
 
 def upscale(spec: UpscaleSpec) -> int:
@@ -35,7 +34,7 @@ def upscale(spec: UpscaleSpec) -> int:
     """
     inputs = find_inputs(spec.input_url, spec.output_url, spec.video, spec.image, spec.sequences)
     request = request_of(spec)
-    if _cluster_address() is not None:
+    if cluster_address() is not None:
         model = shared_weights(request.job.model, inputs.output_url)
         request = replace(request, job=replace(request.job, model=model))
     with progress_view() as view:
@@ -60,9 +59,9 @@ def _run(
     """The one call into the cluster."""
 
     def make_pool(sights: Sequence[Sight]) -> WorkerPool:
-        address = _cluster_address()
+        address = cluster_address()
         if address is None:
-            _close_off_local_ray()
+            close_off_local_ray()
         from cluster.actor import open_pool  # loading Ray takes a second, which only work is worth
 
         pool = open_pool(workers, address, sights)
@@ -72,25 +71,9 @@ def _run(
     return Driver(request, inputs, open_storage(inputs.output_url), make_pool, on_snapshot).run()
 
 
-def _cluster_address() -> str | None:
-    """The cluster that is to do the work; None where this machine is."""
-    return os.environ.get("RAY_ADDRESS") or None
-
-
 def _interrupt(signal_number: int, frame: object) -> None:
     """Ends the run as Ctrl-C does: in order, with its state kept."""
     raise KeyboardInterrupt
-
-
-def _close_off_local_ray() -> None:
-    """Lets nobody but this run's own processes call the Ray that it starts.
-
-    Ray would make a token and store it in the home folder, where it changes what other Rays of the user ask
-    for. Ours is made for this run and passed on to its processes alone. For a cluster both are the user's.
-    """
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 if __name__ == "__main__":

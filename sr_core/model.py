@@ -14,6 +14,7 @@ from sr_core.blend import Blend, blend_sha256, blended
 from sr_core.errors import ModelError
 from sr_core.foreign import load_foreign
 from sr_core.kernels import Kernel
+from sr_core.pretrained import BUNDLED
 from sr_core.recognition import Recognised, recognise, recognise_or_why
 from sr_core.weights import read_weights, told_network
 
@@ -60,8 +61,8 @@ class Model:
 
 
 def list_models() -> tuple[str, ...]:
-    """Names that `load_model` knows, beside paths of weights files."""
-    return tuple(kernel.value for kernel in Kernel)
+    """Names that `load_model` knows beside paths: of interpolation, and of bundled models."""
+    return (*(kernel.value for kernel in Kernel), *BUNDLED)
 
 
 def load_model(name_or_path: str, scale: int | None = None, blend: Blend | None = None) -> Model:
@@ -76,10 +77,11 @@ def load_model(name_or_path: str, scale: int | None = None, blend: Blend | None 
         ModelError: The name is unknown, a file cannot be used, the scale is not the model's, or the blend is
             of two networks.
     """
-    if name_or_path in list_models():
+    if name_or_path in set(Kernel):
         if blend is not None:
             raise ModelError("Only weights can be blended", where=blend.path, got=name_or_path)
         return _load_interpolation(Kernel(name_or_path), scale)
+    name_or_path = str(BUNDLED.get(name_or_path, name_or_path))
     if not Path(name_or_path).suffix and "/" not in name_or_path and not Path(name_or_path).exists():
         raise _unknown_name(name_or_path)
     if blend is not None:

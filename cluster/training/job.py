@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.training.data import DataSettings
 from cluster.training.split import SplitSettings
 from sr_core.archs.arch import Arch
 from sr_core.errors import SpecError
+from sr_core.train.adversarial_stage import AdversarialStage
 from sr_core.train.degradations.batch import Degradation
 from sr_core.train.degradations.bicubic import Bicubic
 from sr_core.train.step import Numerics
 from sr_core.train.trainer import Cadence, Stage
+from sr_core.train.validation import Measure
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,19 @@ class PixelStage:
 
 
 @dataclass(frozen=True)
+class LpipsFiles:
+    """What LPIPS is measured with in validation.
+
+    Attributes:
+        weights: File with the weights of a classifier.
+        heads: File with those of its features' channels.
+    """
+
+    weights: Path
+    heads: Path
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """What is trained, on what, and where it goes.
 
@@ -40,6 +56,8 @@ class TrainJob:
         config: Its hyper-parameters.
         data: Pictures to train and to validate on.
         validation: What of them is set aside.
+        lpips: LPIPS is measured there with these; not measured without.
+        best_by: What decides which weights are the best ones of a run.
         stages: One after the other.
         start: Path or S3 URL of weights of this network to start from, in place of random ones.
         lr_crop_px: Side of the LR crops.
@@ -54,8 +72,10 @@ class TrainJob:
     arch: Arch
     config: Any
     data: DataSettings
-    stages: tuple[PixelStage, ...]
+    stages: tuple[PixelStage | AdversarialStage, ...]
     validation: SplitSettings = field(default_factory=SplitSettings)
+    lpips: LpipsFiles | None = None
+    best_by: Measure = Measure.PSNR_Y
     start: str | None = None
     lr_crop_px: int = 48
     least_rescale: float = 1.0
@@ -71,6 +91,12 @@ class TrainJob:
                 got=f"{len(self.stages)} stages, crops of {self.lr_crop_px} px",
                 expected="a stage at least, and crops with pixels",
             )
+        if self.best_by is Measure.LPIPS and self.lpips is None:
+            raise SpecError(
+                "the best weights by LPIPS are asked for, which is not measured",
+                where="best_by",
+                next_step="name the files that LPIPS is measured with",
+            )
 
     def recipe(self) -> dict[str, str]:
         """By name, what decides the weights beside pictures and the number of workers, as text.
@@ -79,7 +105,7 @@ class TrainJob:
         """
         told = {
             "network": f"{self.arch.name} {self.config}",
-            "start": str(self.start),
+            "start": PurePosixPath(self.start).name if self.start else "random weights",
             "crops": f"{self.lr_crop_px} px, least rescale {self.least_rescale:g}",
             "degradation": str(self.degradation),
             "numerics": str(self.numerics),

@@ -7,6 +7,9 @@ from torch import nn
 from cluster.training.job import TrainJob
 from sr_core.archs.arch import ColorMode
 from sr_core.errors import SpecError
+from sr_core.metrics.lpips import load_lpips
+from sr_core.train.adversarial_stage import AdversarialStage, adversarial_step
+from sr_core.train.adversarial_stage import Pictures as SeenPictures
 from sr_core.train.crops import (
     Ahead,
     Crops,
@@ -51,6 +54,7 @@ class SuperResolution:
     """The steps, batches and figures of a job on single pictures.
 
     Attributes:
+        pictures: What it is trained on.
         pairs: What it is validated on.
     """
 
@@ -58,9 +62,11 @@ class SuperResolution:
         """Takes the two parts of the pictures."""
         self._job = job
         self._group = group
-        self._pictures = training
+        self.pictures = training
         self._facts = job.arch.facts(job.config)
         self.pairs = self._pairs_of(validation)
+        files = job.lpips if group.is_first else None
+        self._lpips = None if files is None else load_lpips(files.weights, files.heads).to(group.device)
 
     def network(self) -> nn.Module:
         """The untrained one, of torch's own random numbers as they are."""
@@ -69,8 +75,13 @@ class SuperResolution:
     def make_step(self, stage: int, network: nn.Module) -> Step:
         """See `MakeStep`."""
         asked = self._job.stages[stage]
+        group, numerics = self._group, self._job.numerics
+        if isinstance(asked, AdversarialStage):
+            side_px = self._job.lr_crop_px * self._facts.scale
+            seen = SeenPictures(self._facts.color_mode.num_channels, side_px)
+            return adversarial_step(asked, network, seen, group, numerics, (self._job.seed, stage))
         objective = WeightedLoss(pixel_terms(dict(asked.losses)))
-        return PixelStep(network, objective, asked.learning_rate, self._group, self._job.numerics)
+        return PixelStep(network, objective, asked.learning_rate, group, numerics)
 
     def make_batches(self, stage: int, first: int) -> Batches:
         """See `MakeBatches`."""
@@ -78,7 +89,7 @@ class SuperResolution:
         own_size = job.stages[stage].stage.batch_size // group.size
         side_px = job.lr_crop_px * self._facts.scale
         settings = CropSettings(side_px, least_rescale=job.least_rescale)
-        crops = Crops(self._pictures, settings, job.seed, stage)
+        crops = Crops(self.pictures, settings, job.seed, stage)
 
         def make(number: int) -> Batch:
             items = batch_numbers(number, own_size, group.rank, group.size)
@@ -92,7 +103,7 @@ class SuperResolution:
 
     def measure(self, network: nn.Module) -> Figures:
         """How good `network`, in evaluation mode, is on the pictures that were set aside."""
-        return measure(network, self._facts.color_mode, self.pairs, self._facts.scale)
+        return measure(network, self._facts.color_mode, self.pairs, self._facts.scale, self._lpips)
 
     def _pairs_of(self, pictures: Pictures) -> list[Pair]:
         """LR and HR of the pictures to validate on, cropped to whole LR pixels."""

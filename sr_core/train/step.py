@@ -38,10 +38,14 @@ class StepLog:
     Attributes:
         losses: By name, means over the batch and all workers.
         gradient_norms: By player, before clipping.
+        figures: What else is worth a curve, by name: mean logits, GEM's beta.
+        warnings: Sentences that the user must read, the same on all workers; each is told once.
     """
 
     losses: Mapping[str, float]
     gradient_norms: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Objective(Protocol):
@@ -62,7 +66,7 @@ class Step(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on exactly; without the networks."""
+        """What `load_state_dict` needs to go on exactly; without the network, which the trainer keeps."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from where another one was."""

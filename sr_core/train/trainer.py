@@ -68,7 +68,7 @@ class Position:
 
 
 class Watcher(Protocol):
-    """What goes on around a run; only the first worker's is asked."""
+    """What goes on around a run."""
 
     def log(self, position: Position, log: StepLog, share: float) -> None:
         """Tells how it goes."""
@@ -116,13 +116,16 @@ class Trainer:
         stages: Sequence[Stage],
         make_step: MakeStep,
         make_batches: MakeBatches,
-        watcher: Watcher,
+        watcher: Watcher | None,
         group: Group | None = None,
         *,
         cadence: Cadence | None = None,
         seed: int = 0,
     ) -> None:
-        """Takes `network` over, which lies on the group's device, and starts at the first stage."""
+        """Takes `network` over, which lies on the group's device, and starts at the first stage.
+
+        Only the first worker of a group has a watcher.
+        """
         self.network = network
         self.position = Position()
         self._stages = stages
@@ -174,7 +177,10 @@ class Trainer:
     def _take(self, stage: Stage, batch: Batch) -> None:
         """Trains on a batch, and does what is due after it."""
         log, cadence, done = self._train(stage, batch), self._cadence, batch.number + 1
-        if done % cadence.log == 0 and self._group.is_first:
+        if self._watcher:
+            for warning in log.warnings:
+                self._watcher.told(warning)
+        if done % cadence.log == 0 and self._watcher:
             self._watcher.log(self.position, log, self._share(stage, batch.number))
         if done % cadence.validate == 0 and done < stage.num_batches:
             self._validate()
@@ -207,13 +213,13 @@ class Trainer:
         self.ema = Ema(self.network, self._stages[stage].ema_decay)
 
     def _validate(self) -> None:
-        if self._group.is_first:
+        if self._watcher:
             self._watcher.validate(self.position, self.ema.network)
 
     def _keep(self) -> None:
         self._group.take_from_first([*self.network.buffers(), *self.ema.network.buffers()])
         self._kept = self.state_dict()
-        if self._group.is_first:
+        if self._watcher:
             self._watcher.save(self.position, self._kept)
 
     def _roll_back(self, error: TrainError) -> None:
@@ -224,7 +230,7 @@ class Trainer:
             raise error
         self.load_state_dict(self._kept)
         self._num_roll_backs, self._skipped = num_roll_backs, skipped
-        if self._group.is_first:
+        if self._watcher:
             self._watcher.told(
                 f"{error}: went back to image {self.position.num_images}; that batch will be skipped, and "
                 f"steps are {_AFTER_ROLL_BACK**num_roll_backs:g} of their length"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from statistics import fmean
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from sr_core.archs.arch import ColorMode
 from sr_core.color import Matrix, rgb_to_yuv
+from sr_core.metrics.lpips import Lpips
 from sr_core.metrics.psnr import psnr, studio_luma, without_border
 from sr_core.metrics.ssim import ssim
 
@@ -23,6 +25,14 @@ class Pair:
     hr_frame: Tensor
 
 
+class Measure(StrEnum):
+    """What networks are compared by: more of PSNR_Y and SSIM_Y is better, and less of LPIPS."""
+
+    PSNR_Y = "psnr_y"
+    SSIM_Y = "ssim_y"
+    LPIPS = "lpips"
+
+
 @dataclass(frozen=True)
 class Figures:
     """Means over the pictures.
@@ -30,10 +40,21 @@ class Figures:
     Attributes:
         psnr_y: dB of luma, by the papers' protocol: a border of `scale` pixels is left out.
         ssim_y: Of the same.
+        lpips: Of whole pictures, or of grey ones for networks that see luma alone. None if not measured.
     """
 
     psnr_y: float
     ssim_y: float
+    lpips: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Those that were measured, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def is_better(self, other: Figures, measure: Measure) -> bool:
+        """Whether these are better than `other` by a measure, which both have."""
+        own, others = self.numbers()[measure], other.numbers()[measure]
+        return own < others if measure is Measure.LPIPS else own > others
 
 
 def as_seen(frames: Tensor, mode: ColorMode) -> Tensor:
@@ -45,18 +66,36 @@ def as_seen(frames: Tensor, mode: ColorMode) -> Tensor:
 
 
 @torch.inference_mode()
-def measure(network: nn.Module, mode: ColorMode, pairs: Sequence[Pair], scale: int) -> Figures:
-    """Runs `network`, which is in evaluation mode, over whole pictures."""
-    values = [_figures(network, mode, pair, scale) for pair in pairs]
-    return Figures(fmean(psnr_y for psnr_y, _ in values), fmean(ssim_y for _, ssim_y in values))
+def measure(
+    network: nn.Module, mode: ColorMode, pairs: Sequence[Pair], scale: int, lpips: Lpips | None = None
+) -> Figures:
+    """Runs `network`, which is in evaluation mode, over whole pictures.
+
+    Args:
+        network: On the device of the pairs, as is `lpips`.
+        mode: What it sees.
+        pairs: Of which means are taken.
+        scale: HR size / LR size.
+        lpips: Measured too, if there is one.
+    """
+    values = [_figures(network, mode, pair, scale, lpips) for pair in pairs]
+    return Figures(
+        fmean(each.psnr_y for each in values),
+        fmean(each.ssim_y for each in values),
+        None if lpips is None else fmean(each.lpips or 0.0 for each in values),
+    )
 
 
-def _figures(network: nn.Module, mode: ColorMode, pair: Pair, scale: int) -> tuple[float, float]:
+def _figures(network: nn.Module, mode: ColorMode, pair: Pair, scale: int, lpips: Lpips | None) -> Figures:
     sr_frame = network(as_seen(pair.lr_frame, mode)).clamp(0, 1)
+    distance = None
+    if lpips is not None:
+        both = (sr_frame.expand(-1, 3, -1, -1), as_seen(pair.hr_frame, mode).expand(-1, 3, -1, -1))
+        distance = float(lpips(*both))
     if mode is ColorMode.RGB:
         sr_luma = studio_luma((sr_frame * 255).round() / 255)
     else:
         sr_luma = (16 + 219 * sr_frame) / 255
     hr_luma = studio_luma(pair.hr_frame)
     sr_luma, hr_luma = (without_border(luma, scale).double() for luma in (sr_luma, hr_luma))
-    return float(psnr(sr_luma, hr_luma)), float(ssim(sr_luma, hr_luma))
+    return Figures(float(psnr(sr_luma, hr_luma)), float(ssim(sr_luma, hr_luma)), distance)

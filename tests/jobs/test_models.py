@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import jobs.models
 from jobs.cli import main
+from jobs.models import find_model
 from sr_core.archs import ARCHS
-from sr_core.archs.compact import Compact, CompactConfig
+from sr_core.archs.compact import COMPACT, Compact, CompactConfig
+from sr_core.card import Source, card_json, new_card
 from sr_core.kernels import Kernel
 
 
@@ -62,3 +66,48 @@ def test_a_scale_that_the_weights_contradict_is_told(
 ) -> None:
     assert run("models", str(weights), "--scale", "3") == 2
     assert "got scale 3; expected scale 2" in capsys.readouterr().out
+
+
+def test_the_card_beside_weights_is_shown(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = CompactConfig(num_feat=4, num_conv=1, scale=2)
+    card = replace(
+        new_card(Compact(config), COMPACT, config),
+        sources=(Source("gardens", 1200),),
+        figures={"Set5": {"psnr_y": 36.512, "ssim_y": 0.95}},
+        licence="CC0-1.0",
+    )
+    weights.with_suffix(".json").write_bytes(card_json(card))
+
+    assert run("models", str(weights)) == 0
+    said = {line[:18].strip(): line[18:].strip() for line in capsys.readouterr().out.splitlines()[1:]}
+    assert said["figures"] == "Set5 psnr_y 36.51"
+    assert said["learnt from"] == "gardens (1,200)"
+    assert said["licence"] == "CC0-1.0"
+
+
+def test_another_json_beside_weights_does_not_hide_what_they_are(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.with_suffix(".json").write_text('{"name": "4x"}')
+
+    assert run("models", str(weights)) == 0
+    said = capsys.readouterr().out
+    assert "compact (arXiv:2107.10833)" in said
+    assert "not the card of a model" in said
+
+
+def test_a_bundled_model_goes_by_its_name(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CompactConfig(num_feat=4, num_conv=1, scale=2)
+    card = replace(new_card(Compact(config), COMPACT, config), licence="Apache-2.0")
+    weights.with_suffix(".json").write_bytes(card_json(card))
+    monkeypatch.setattr(jobs.models, "BUNDLED", {"tiny-x2": weights})
+
+    found = find_model("tiny-x2")
+    assert (found.name, found.path) == ("tiny-x2", str(weights))
+    assert found.sha256 == find_model(str(weights)).sha256
+    assert run("models") == 0
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("tiny-x2")]
+    assert row[:3] == ["tiny-x2", "2", "compact"]
+    assert row[-1] == "Apache-2.0"

@@ -25,9 +25,13 @@ from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.archs.signals import Signal
 from sr_core.errors import SpecError, StorageError
 from sr_core.model import load_model
+from sr_core.train.adversarial import AdversarialSettings
+from sr_core.train.adversarial_stage import AdversarialStage
+from sr_core.train.game import Player
 from sr_core.train.group import Group
 from sr_core.train.schedule import Schedule
 from sr_core.train.trainer import Cadence, Stage
+from sr_core.train.updates import UpdateSettings
 from tests.sr_core.threads import one_thread
 
 ROOT = Path(__file__).parents[3]
@@ -72,6 +76,9 @@ from pathlib import Path
 import torch
 
 from cluster.training import train
+from sr_core.train.adversarial import AdversarialSettings
+from sr_core.train.adversarial_stage import AdversarialStage
+from sr_core.train.game import Player
 from sr_core.train.group import Group
 from tests.cluster.training.test_run import job
 
@@ -130,7 +137,7 @@ def test_what_comes_out_is_a_model_that_beats_its_start(tmp_path: Path, signal_:
     decibels = [float(line.split(": ")[1].split(" dB")[0]) for line in told if " dB of luma" in line]
     assert decibels[-1] > decibels[0] + 1
     best = json.loads((tmp_path / "run" / "best.json").read_text())
-    assert best["figures"]["psnr_y"] == pytest.approx(max(decibels), abs=1e-3)
+    assert best["figures"]["validation"]["psnr_y"] == pytest.approx(max(decibels), abs=1e-3)
     model = load_model(str(tmp_path / "run" / "best.safetensors"))
     assert (model.facts.name, model.facts.scale) == ("espcn", 2)
 
@@ -205,9 +212,48 @@ def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
 
     train(replace(job(tmp_path, "second"), start=start), Group(), tell=told.append)
 
-    reached = json.loads((tmp_path / "first" / "best.json").read_text())["figures"]["psnr_y"]
+    reached = json.loads((tmp_path / "first" / "best.json").read_text())["figures"]["validation"]["psnr_y"]
     first = next(line for line in told if " dB of luma" in line)
     assert float(first.split(": ")[1].split(" dB")[0]) > reached - 0.5
     other = replace(job(tmp_path, "third"), start=start, config=EspcnConfig((16, 4), 2, Signal.RGB))
     with pytest.raises(SpecError, match="another network"):
         train(other, Group())
+
+
+def adversarial(folder: Path, name: str, **changed: object) -> TrainJob:
+    settings = AdversarialSettings(discriminator="patch", num_feat=8, **changed)  # type: ignore[arg-type]
+    stages = (STAGES[1], AdversarialStage(Stage(160, 8, ema_decay=0.95), adversarial=settings))
+    return replace(job(folder, name), stages=stages)
+
+
+def test_an_adversarial_stage_that_is_stopped_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    pictures(tmp_path / "pictures")
+    assert train(adversarial(tmp_path, "whole"), Group())
+    num_batches = 0
+
+    def is_over() -> bool:
+        nonlocal num_batches
+        num_batches += 1
+        return num_batches == 28
+
+    assert not train(adversarial(tmp_path, "broken"), Group(), is_over)
+    assert train(adversarial(tmp_path, "broken"), Group())
+    expected, got = (weights(tmp_path, name) for name in ("whole", "broken"))
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    lines = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
+    assert {"generator", "discriminator"} <= set(lines[-2]["losses"])
+
+
+def test_what_the_guard_of_a_stage_sees_is_told(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    told = list[str]()
+    rates = {Player.GENERATOR: 1e-6, Player.DISCRIMINATOR: 0.05}
+    beaten = adversarial(
+        tmp_path, "run", r1=0.0, watch_batches=5, loss="vanilla", updates=UpdateSettings(learning_rates=rates)
+    )
+
+    train(beaten, Group(), tell=told.append)
+
+    assert any("batch" in sentence and "discriminator" in sentence for sentence in told)

@@ -34,7 +34,7 @@ def train(group: Group, seed: int) -> tuple[nn.Module, Notes]:
     with torch.no_grad():
         for weight in trained.parameters():
             weight += seed * 0.01  # workers start apart, and must not stay so
-    Trainer(trained, [Stage(24, 4)], make_step, share, notes, group).run()
+    Trainer(trained, [Stage(24, 4)], make_step, share, notes if group.is_first else None, group).run()
     return trained, notes
 
 
