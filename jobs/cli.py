@@ -101,6 +101,10 @@ def train_command(
     is_plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be trained, on what, and what it takes.")
     ] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", metavar="PNG", help="Only write what the first crops look like."),
+    ] = None,
     **flags: Any,
 ) -> None:
     """Train a network on pictures. Each flag is also a key of the spec, and replaces what the spec says."""
@@ -109,7 +113,7 @@ def train_command(
         training = training_of(spec, flags)
         from jobs.train import train
 
-        return train(training, is_plan=is_plan)
+        return train(training, is_plan=is_plan, sheet_path=sheet)
 
     _exit_with(body)
 

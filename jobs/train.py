@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from cluster.training import TrainJob
 from cluster.training import train as train_here
 from cluster.weights import model_at
 from jobs.device import device_here
-from jobs.train_plan import show_plan
+from jobs.train_plan import show_plan, write_sheet
 from jobs.train_spec import Network, TrainSpec, TrainWorkers, network_of
 from jobs.train_view import TrainView
 from jobs.view import console, printable
@@ -69,12 +70,13 @@ class Stop:
         self.is_asked = True
 
 
-def train(spec: TrainSpec, *, is_plan: bool = False) -> int:
+def train(spec: TrainSpec, *, is_plan: bool = False, sheet_path: Path | None = None) -> int:
     """Trains what `spec` asks for, from where it was, and shows how it goes.
 
     Args:
         spec: What to train, on what, and for how long.
         is_plan: Only say what would be done.
+        sheet_path: Only write there what the first crops look like, as PNG.
 
     Returns:
         The exit code; 0 also where its time was over before it was done.
@@ -84,8 +86,11 @@ def train(spec: TrainSpec, *, is_plan: bool = False) -> int:
         KeyboardInterrupt: It was stopped, and what it was at is kept.
     """
     job = job_of(spec)
+    if sheet_path is not None:
+        write_sheet(job, sheet_path)
     if is_plan:
         show_plan(job, console())
+    if is_plan or sheet_path is not None:
         return 0
     with Stop(spec.minutes) as stop:
         with TrainView(stop) as view:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -14,9 +15,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from cluster.training import TrainJob
 from cluster.training.data import TrainingData, read_pictures
 from cluster.training.split import split
+from cluster.training.super_resolution import SuperResolution
+from jobs.outputs import refuse_existing
+from jobs.pictures import write_png
 from jobs.view import printable
 from sr_core.metrics.cost import num_macs, num_parameters
 from sr_core.model import Model
+from sr_core.train.degradations.sheet import sheet
+from sr_core.train.group import Group
 from sr_core.train.trainer import Stage
 
 _MIB = 1 << 20
@@ -42,6 +48,20 @@ def show_plan(job: TrainJob, to: Console) -> None:
         to.print(Text(f"left out: {printable(each.name)}: {printable(each.reason)}"), soft_wrap=True)
     if len(data.left_out) > _MOST_LEFT_OUT:
         to.print(Text(f"left out: {len(data.left_out) - _MOST_LEFT_OUT} more"))
+
+
+def write_sheet(job: TrainJob, path: Path) -> None:
+    """Writes the first crops that `job` would train on as a PNG, each beside what the network gets of it.
+
+    Raises:
+        SpecError: Nothing can be trained on, or something stands there already.
+        StorageError: A store fails, or the file cannot be written.
+    """
+    refuse_existing([path], overwrite=False)
+    pictures = read_pictures(job.data).pictures
+    training = pictures.only(split(pictures, job.validation).training)
+    batch = SuperResolution(job, Group(), training, pictures.only([])).first_batch()
+    write_png(path, tuple(sheet(batch.hr_frame, batch.lr_frame)))
 
 
 def _data_facts(job: TrainJob, data: TrainingData) -> Iterator[tuple[str, str]]:

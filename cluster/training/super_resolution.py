@@ -85,21 +85,31 @@ class SuperResolution:
 
     def make_batches(self, stage: int, first: int) -> Batches:
         """See `MakeBatches`."""
-        job, group = self._job, self._group
-        own_size = job.stages[stage].stage.batch_size // group.size
-        side_px = job.lr_crop_px * self._facts.scale
-        settings = CropSettings(side_px, least_rescale=job.least_rescale)
-        crops = Crops(self.pictures, settings, job.seed, stage)
+        mode, crops = self._facts.color_mode, self._crops(stage)
 
         def make(number: int) -> Batch:
-            items = batch_numbers(number, own_size, group.rank, group.size)
-            hr_frames = unit_frames(crops.batch(items), group.device)
-            generators = [item_generator(job.seed, stage, item, "degrade") for item in items]
-            lr_frames = degraded(hr_frames, self._facts.scale, job.degradation, generators)
-            mode = self._facts.color_mode
-            return Batch(number, as_seen(lr_frames, mode), as_seen(hr_frames, mode))
+            pair = self._pair(crops, stage, number)
+            return Batch(number, as_seen(pair.lr_frame, mode), as_seen(pair.hr_frame, mode))
 
         return Ahead(make, first, _LOADER_THREADS, _AHEAD_BATCHES)
+
+    def first_batch(self) -> Pair:
+        """The crops that a run sees first, (B, 3, h, w) each, whatever the network sees of them."""
+        return self._pair(self._crops(0), 0, 0)
+
+    def _crops(self, stage: int) -> Crops:
+        side_px = self._job.lr_crop_px * self._facts.scale
+        settings = CropSettings(side_px, least_rescale=self._job.least_rescale)
+        return Crops(self.pictures, settings, self._job.seed, stage)
+
+    def _pair(self, crops: Crops, stage: int, number: int) -> Pair:
+        """This worker's share of a batch, as R'G'B'."""
+        job, group = self._job, self._group
+        own_size = job.stages[stage].stage.batch_size // group.size
+        items = batch_numbers(number, own_size, group.rank, group.size)
+        hr_frames = unit_frames(crops.batch(items), group.device)
+        generators = [item_generator(job.seed, stage, item, "degrade") for item in items]
+        return Pair(degraded(hr_frames, self._facts.scale, job.degradation, generators), hr_frames)
 
     def measure(self, network: nn.Module) -> Figures:
         """How good `network`, in evaluation mode, is on the pictures that were set aside."""

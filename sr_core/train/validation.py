@@ -19,7 +19,7 @@ from sr_core.metrics.ssim import ssim
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture, (1, 3, h, w) and (1, 3, scale * h, scale * w), R'G'B' 0..1 of 8 bits."""
+    """Pictures, (B, 3, h, w) and (B, 3, scale * h, scale * w), R'G'B' 0..1 of 8 bits; one to measure on."""
 
     lr_frame: Tensor
     hr_frame: Tensor

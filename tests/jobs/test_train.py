@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from jobs.cli import main
@@ -119,6 +121,22 @@ def test_a_run_whose_time_is_over_is_no_failure_and_goes_on_later(
     assert [each.name for each in (tmp_path / "run" / "checkpoints").glob("*.pt")] == ["000000000008.pt"]
     assert run("train", path) == 0
     assert "goes on from image 8" in capsys.readouterr().err
+
+
+def test_a_sheet_shows_crops_beside_what_the_network_gets_of_them_and_trains_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert run("train", spec(folder, tmp_path / "run"), "--sheet", sheet) == 0
+
+    with Image.open(sheet) as shown:
+        cell = np.asarray(shown)[4:36, 4:68].astype(int)
+    truth, got = cell[:, :32], cell[:, 32:]
+    assert np.array_equal(got[::2], got[1::2])
+    assert np.array_equal(got[:, ::2], got[:, 1::2])
+    assert 0 < np.abs(truth - got).mean() < 30
+    assert not (tmp_path / "run").exists()
+    assert run("train", spec(folder, tmp_path / "run"), "--sheet", sheet) == 2, "it stands there already"
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(
