@@ -72,7 +72,7 @@ class SuperResolution:
         """The untrained one, of torch's own random numbers as they are."""
         return self._job.arch.build(self._job.config).to(self._group.device)
 
-    def make_step(self, stage: int, network: nn.Module) -> Step:
+    def make_step(self, stage: int, network: nn.Module) -> Step[Batch]:
         """See `MakeStep`."""
         asked = self._job.stages[stage]
         group, numerics = self._group, self._job.numerics
@@ -83,7 +83,7 @@ class SuperResolution:
         objective = WeightedLoss(pixel_terms(dict(asked.losses)))
         return PixelStep(network, objective, asked.learning_rate, group, numerics)
 
-    def make_batches(self, stage: int, first: int) -> Batches:
+    def make_batches(self, stage: int, first: int) -> Batches[Batch]:
         """See `MakeBatches`."""
         mode, crops = self._facts.color_mode, self._crops(stage)
 

@@ -23,7 +23,7 @@ from sr_core.train.losses.adversarial import RELATIVISTIC_AVERAGE, AdversarialLo
 from sr_core.train.losses.penalty import gradient_penalty
 from sr_core.train.losses.perceptual import feature_matching
 from sr_core.train.losses.precision import full_precision, widened
-from sr_core.train.step import Batch, Numerics, Objective, parts
+from sr_core.train.step import Batch, Numerics, Objective
 
 _COARSE_PX = 16
 _CODES = 255
@@ -95,7 +95,7 @@ class AdversarialGame:
         self.loss_scale = loss_scale
         self.notes: dict[Player, Notes] = {player: {} for player in Player}
         self._opponents = opponents
-        self._parts = parts(batch, opponents.numerics.num_parts)
+        self._parts = batch.parts(opponents.numerics.num_parts)
         self._num_images = len(batch.lr_frames)
         self._device = batch.lr_frames.device
         self._seed = int(torch.randint(2**62, ()))
@@ -113,7 +113,7 @@ class AdversarialGame:
             self._put_buffers(self._start)
             for player in players:
                 self.notes[player] = {}
-        lr_frames, hr_frames = self._parts[part]
+        lr_frames, hr_frames = self._parts[part].lr_frames, self._parts[part].hr_frames
         with self._own_random_numbers(part):
             view = _View.of(self._opponents, lr_frames, hr_frames, players)
             losses = [self._loss(player, view, len(lr_frames) / self._num_images) for player in players]

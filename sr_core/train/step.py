@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,38 @@ from sr_core.errors import TrainError
 from sr_core.train.group import Group
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One worker's share of a batch.
+class Numbered(Protocol):
+    """One worker's share of a batch, of whatever kind.
 
     Attributes:
         number: Of the batch within its stage; all random numbers of the step follow from it.
+    """
+
+    @property
+    def number(self) -> int: ...  # noqa: D102 - see the class
+
+
+class Divisible(Numbered, Protocol):
+    """A share that can be worked off in parts, where memory is short."""
+
+    @property
+    def num_items(self) -> int:
+        """Whose mean the losses are."""
+
+    def parts(self, num_parts: int) -> Sequence[Self]:
+        """Itself in up to so many parts of nearly one size."""
+
+
+B = TypeVar("B", bound=Divisible)
+N_contra = TypeVar("N_contra", bound=Numbered, contravariant=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's share of a batch of pictures.
+
+    Attributes:
+        number: See `Numbered`.
         lr_frames: (B, 3, h, w) float32 0..1 on the device.
         hr_frames: (B, 3, scale * h, scale * w).
     """
@@ -29,6 +55,16 @@ class Batch:
     number: int
     lr_frames: Tensor
     hr_frames: Tensor
+
+    @property
+    def num_items(self) -> int:
+        """See `Divisible`."""
+        return len(self.lr_frames)
+
+    def parts(self, num_parts: int) -> list[Batch]:
+        """See `Divisible`."""
+        pairs = zip(self.lr_frames.chunk(num_parts), self.hr_frames.chunk(num_parts), strict=True)
+        return [Batch(self.number, *pair) for pair in pairs]
 
 
 @dataclass(frozen=True)
@@ -55,10 +91,10 @@ class Objective(Protocol):
         """The sum, to take gradients of, and its parts by name."""
 
 
-class Step(Protocol):
+class Step(Protocol[N_contra]):
     """Takes one step after the other."""
 
-    def __call__(self, batch: Batch, share: float) -> StepLog:
+    def __call__(self, batch: N_contra, share: float) -> StepLog:
         """Changes weights for the better, at `share` of the learning rate.
 
         Raises:
@@ -93,20 +129,24 @@ class Numerics:
         return torch.autocast(device.type, self.dtype)
 
 
-class PixelStep:
-    """Adam on a sum of losses between pictures."""
+LossOf = Callable[[B], tuple[Tensor, dict[str, Tensor]]]
+"""What is made small of a part of a batch, to take gradients of, and what it consists of by name."""
+
+
+class DescentStep(Generic[B]):
+    """Adam on a loss."""
 
     def __init__(
         self,
         network: nn.Module,
-        objective: Objective,
+        loss: LossOf[B],
         learning_rate: float,
         group: Group,
         numerics: Numerics,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
-        self._network = network
-        self._objective = objective
+        """Trains `network`, which `loss` runs; its means are over the items of a part."""
+        self._loss = loss
         self._learning_rate = learning_rate
         self._group = group
         self._numerics = numerics
@@ -114,7 +154,7 @@ class PixelStep:
         self._optimizer = torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, foreach=True)
         self._scaler = torch.amp.GradScaler(group.device.type, enabled=numerics.dtype == torch.float16)
 
-    def __call__(self, batch: Batch, share: float) -> StepLog:
+    def __call__(self, batch: B, share: float) -> StepLog:
         """See `Step`."""
         self._optimizer.zero_grad(set_to_none=True)
         losses = self._add_gradients(batch)
@@ -131,13 +171,13 @@ class PixelStep:
         self._scaler.update()
         return StepLog({name: float(loss) for name, loss in losses.items()}, {"generator": float(norm)})
 
-    def _add_gradients(self, batch: Batch) -> dict[str, Tensor]:
+    def _add_gradients(self, batch: B) -> dict[str, Tensor]:
         """Adds up the gradients of all parts of the batch, and returns the mean losses."""
         means: dict[str, Tensor] = {}
-        for lr_frames, hr_frames in parts(batch, self._numerics.num_parts):
+        for part in batch.parts(self._numerics.num_parts):
             with self._numerics.autocast(self._group.device):
-                total, losses = self._objective(self._network(lr_frames).float(), hr_frames)
-            share = len(lr_frames) / len(batch.lr_frames)
+                total, losses = self._loss(part)
+            share = part.num_items / batch.num_items
             self._scaler.scale(total * share).backward()  # type: ignore[no-untyped-call]
             for name, loss in {**losses, "total": total}.items():
                 means[name] = means.get(name, torch.zeros_like(total)) + loss.detach() * share
@@ -153,12 +193,25 @@ class PixelStep:
         self._scaler.load_state_dict(state["scaler"])
 
 
-def parts(batch: Batch, num_parts: int) -> list[tuple[Tensor, Tensor]]:
-    """The batch in up to so many parts of nearly one size: LR and HR frames of each."""
-    return list(zip(batch.lr_frames.chunk(num_parts), batch.hr_frames.chunk(num_parts), strict=True))
+class PixelStep(DescentStep[Batch]):
+    """Adam on a sum of losses between pictures."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        learning_rate: float,
+        group: Group,
+        numerics: Numerics,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> None:
+        def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+            return objective(network(part.lr_frames).float(), part.hr_frames)
+
+        super().__init__(network, loss, learning_rate, group, numerics, betas)
 
 
-def refuse_infinite(values: Mapping[str, Tensor], batch: Batch) -> None:
+def refuse_infinite(values: Mapping[str, Tensor], batch: Numbered) -> None:
     """Stops a step before it changes anything.
 
     Raises:

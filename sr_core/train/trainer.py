@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
@@ -14,7 +14,10 @@ from sr_core.errors import TrainError
 from sr_core.train.ema import Ema
 from sr_core.train.group import Group
 from sr_core.train.schedule import Schedule
-from sr_core.train.step import Batch, Step, StepLog, seed_step, tensors_of
+from sr_core.train.step import Numbered, Step, StepLog, seed_step, tensors_of
+
+N = TypeVar("N", bound=Numbered)
+N_co = TypeVar("N_co", bound=Numbered, covariant=True)
 
 # After each roll-back, steps are shorter by this.
 _AFTER_ROLL_BACK = 0.5
@@ -83,25 +86,25 @@ class Watcher(Protocol):
         """Tells what the user must know."""
 
 
-MakeStep = Callable[[int, nn.Module], Step]
+MakeStep = Callable[[int, nn.Module], Step[N]]
 """The step of the stage of that number, on the network."""
 
 
-class Batches(Protocol):
+class Batches(Protocol[N_co]):
     """This worker's share of all batches of a stage from a number on, without end."""
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> N_co:
         """The next one."""
 
     def close(self) -> None:
         """No more are wanted."""
 
 
-MakeBatches = Callable[[int, int], Batches]
+MakeBatches = Callable[[int, int], Batches[N]]
 """Of the stage of that number, from the batch of that number on."""
 
 
-class Trainer:
+class Trainer(Generic[N]):
     """Trains one network in stages, from wherever it was.
 
     Attributes:
@@ -114,8 +117,8 @@ class Trainer:
         self,
         network: nn.Module,
         stages: Sequence[Stage],
-        make_step: MakeStep,
-        make_batches: MakeBatches,
+        make_step: MakeStep[N],
+        make_batches: MakeBatches[N],
         watcher: Watcher | None,
         group: Group | None = None,
         *,
@@ -174,7 +177,7 @@ class Trainer:
                     return False
         return True
 
-    def _take(self, stage: Stage, batch: Batch) -> None:
+    def _take(self, stage: Stage, batch: N) -> None:
         """Trains on a batch, and does what is due after it."""
         log, cadence, done = self._train(stage, batch), self._cadence, batch.number + 1
         if self._watcher:
@@ -187,7 +190,7 @@ class Trainer:
         if done % cadence.checkpoint == 0:
             self._keep()
 
-    def _train(self, stage: Stage, batch: Batch) -> StepLog:
+    def _train(self, stage: Stage, batch: N) -> StepLog:
         if (self.position.stage, batch.number) in self._skipped:
             log = StepLog({})
         else:

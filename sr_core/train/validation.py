@@ -52,8 +52,10 @@ class Figures:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def is_better(self, other: Figures, measure: Measure) -> bool:
-        """Whether these are better than `other` by a measure, which both have."""
-        own, others = self.numbers()[measure], other.numbers()[measure]
+        """Whether these are better than `other` by a measure, which these have."""
+        own, others = self.numbers()[measure], other.numbers().get(measure)
+        if others is None:
+            return True
         return own < others if measure is Measure.LPIPS else own > others
 
 
