@@ -47,9 +47,8 @@ _GET_TIMEOUT_S = 60.0  # of what is ready; longer only where it lies on a node t
 _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and receipts are small
 
-# Threads that spin while they wait for each other take the cores from the decoder and the encoder; SVT-AV1
-# writes to stderr.
-_WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "SVT_LOG": "1"}
+# Threads that spin while they wait for each other take the cores from the decoder and the encoder.
+_WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 _CHECK_ADDRESS = "check RAY_ADDRESS, or unset it to run on this machine"
 

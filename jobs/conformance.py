@@ -92,7 +92,6 @@ def make_corpus(folder: Path, cases: Sequence[AnyCase] | None = None) -> None:
     Raises:
         StorageError: They cannot be written there.
     """
-    os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would print its settings for every clip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for case in all_cases() if cases is None else cases:

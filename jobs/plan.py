@@ -182,7 +182,6 @@ def _estimate_text(estimate: Estimate) -> str:
 
 def _plan(request: Request, inputs: InputSet, workers: WorkerRequest) -> PlannedJob:
     """Plans as the driver would, in this process and without leaving anything behind."""
-    os.environ.setdefault("SVT_LOG", "1")  # its encoder would print its settings among ours
     from cluster.dry_run import dry_run  # loads torch
 
     settings = workers.settle(os.cpu_count() or 1, _num_gpus())

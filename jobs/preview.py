@@ -51,7 +51,6 @@ def preview(spec: UpscaleSpec, models: Sequence[str], start_s: float, seconds: f
     """
     out = _output(spec)
     clip = _clip(spec)
-    os.environ.setdefault("SVT_LOG", "1")  # its encoder would print its settings among ours
     from cluster.preview import PreviewRequest, render  # loads torch
 
     names = tuple(dict.fromkeys([_REFERENCE, *models]))

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from cluster.job import SETTINGS
 from cluster.storage.address import S3Settings, is_s3, with_settings
 from cluster.training.data import DataSettings
-from cluster.training.job import LpipsFiles, PixelStage, TrainJob
+from cluster.training.job import LpipsFiles, PixelStage, RecodedShare, TrainJob
 from cluster.training.split import SplitSettings
 from jobs.kinds import Kinds, checked
 from sr_core.archs import ARCHS
@@ -476,6 +476,7 @@ class TrainSpec(BaseModel):
         validation: What is set aside to measure on.
         crops: What of a picture is seen at once.
         degradation: How LR crops are made of HR ones.
+        recoding: Some of them go through a video codec after that; by default none do.
         stages: What is done, one stage after the other; each starts from the average of the last one.
         numerics: In what numbers is computed.
         cadence: How often things are done.
@@ -495,6 +496,7 @@ class TrainSpec(BaseModel):
     validation: ValidationSpec = ValidationSpec()
     crops: CropSpec = CropSpec()
     degradation: DegradationSection = Field(default_factory=Bicubic)
+    recoding: Annotated[RecodedShare, WrapValidator(partial(checked, RecodedShare))] | None = None
     stages: tuple[StageSpec, ...] = Field(
         default_factory=lambda: (PixelStageSpec(kind="pixel"),), min_length=1
     )
@@ -582,6 +584,7 @@ class TrainSpec(BaseModel):
             lr_crop_px=self.crops.lr_px,
             least_rescale=self.crops.least_rescale,
             degradation=self.degradation,
+            recoding=self.recoding,
             numerics=Numerics(
                 _DTYPES[self.numerics.precision], self.numerics.parts, self.numerics.clip_norm or math.inf
             ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.training.data import DataSettings
 from cluster.training.split import SplitSettings
+from cluster.video.recode import RecodingSettings
 from sr_core.archs.arch import Arch
 from sr_core.errors import SpecError
 from sr_core.train.adversarial_stage import AdversarialStage
@@ -31,6 +32,28 @@ class PixelStage:
     stage: Stage
     losses: tuple[tuple[str, float], ...] = (("l1", 1.0),)
     learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class RecodedShare:
+    """LR pictures that go through a video codec, each as a keyframe.
+
+    Attributes:
+        share: Of pictures, about; the others stay as they are.
+        settings: How codecs and qualities are drawn.
+    """
+
+    share: float = 0.5
+    settings: RecodingSettings = field(default_factory=RecodingSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise SpecError(
+                "this is no share of pictures",
+                where="share",
+                got=f"{self.share:g}",
+                expected="above 0, and 1 at most",
+            )
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,7 @@ class TrainJob:
         lr_crop_px: Side of the LR crops.
         least_rescale: Pictures are shrunk by up to this before they are cropped, at random; 1 never.
         degradation: How LR crops are made.
+        recoding: What becomes of some of them behind it, in training and validation.
         numerics: Precision, parts and clipping.
         cadence: How often things are done, in batches.
         seed: Of everything that is random.
@@ -80,6 +104,7 @@ class TrainJob:
     lr_crop_px: int = 48
     least_rescale: float = 1.0
     degradation: Degradation = field(default_factory=Bicubic)
+    recoding: RecodedShare | None = None
     numerics: Numerics = field(default_factory=Numerics)
     cadence: Cadence = field(default_factory=Cadence)
     seed: int = 0
@@ -108,6 +133,7 @@ class TrainJob:
             "start": PurePosixPath(self.start).name if self.start else "random weights",
             "crops": f"{self.lr_crop_px} px, least rescale {self.least_rescale:g}",
             "degradation": str(self.degradation),
+            "recoding": str(self.recoding or "none"),
             "numerics": str(self.numerics),
             "seed": str(self.seed),
         }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Sequence
 
-from cluster.training.job import TrainJob
+import torch
+from torch import Tensor, nn
+
+from cluster.training.job import RecodedShare, TrainJob
+from cluster.video.recode import recoded
 from sr_core.archs.arch import ColorMode
 from sr_core.errors import SpecError
 from sr_core.metrics.lpips import load_lpips
@@ -108,8 +112,18 @@ class SuperResolution:
         own_size = job.stages[stage].stage.batch_size // group.size
         items = batch_numbers(number, own_size, group.rank, group.size)
         hr_frames = unit_frames(crops.batch(items), group.device)
+        return Pair(self._degraded(hr_frames, stage, items), hr_frames)
+
+    def _degraded(self, hr_frames: Tensor, stage: int | str, items: Sequence[int]) -> Tensor:
+        """LR frames of these items of a stage."""
+        job = self._job
         generators = [item_generator(job.seed, stage, item, "degrade") for item in items]
-        return Pair(degraded(hr_frames, self._facts.scale, job.degradation, generators), hr_frames)
+        lr_frames = degraded(hr_frames, self._facts.scale, job.degradation, generators)
+        if job.recoding is not None:
+            for lr_frame, item in zip(lr_frames, items, strict=True):
+                draw = item_generator(job.seed, stage, item, "recode")
+                lr_frame[:] = _recoded(lr_frame, job.recoding, draw)
+        return lr_frames
 
     def measure(self, network: nn.Module) -> Figures:
         """How good `network`, in evaluation mode, is on the pictures that were set aside."""
@@ -117,11 +131,17 @@ class SuperResolution:
 
     def _pairs_of(self, pictures: Pictures) -> list[Pair]:
         """LR and HR of the pictures to validate on, cropped to whole LR pixels."""
-        scale, pairs = self._facts.scale, []
-        multiple = scale * self._facts.size_multiple
+        pairs, multiple = [], self._facts.scale * self._facts.size_multiple
         for number, codes in enumerate(pictures):
             height, width = (side // multiple * multiple for side in codes.shape[-2:])
             hr_frame = unit_frames(codes[None, :, :height, :width], self._group.device)
-            generator = item_generator(self._job.seed, "validation", number, "degrade")
-            pairs.append(Pair(degraded(hr_frame, scale, self._job.degradation, [generator]), hr_frame))
+            pairs.append(Pair(self._degraded(hr_frame, "validation", [number]), hr_frame))
         return pairs
+
+
+def _recoded(lr_frame: Tensor, asked: RecodedShare, draw: torch.Generator) -> Tensor:
+    """A (3, h, w) frame of 8-bit values, 0..1, as it comes back from a codec, if that is drawn."""
+    if float(torch.rand((), generator=draw)) >= asked.share:
+        return lr_frame
+    codes = (lr_frame[None] * 255).round().byte()
+    return recoded(codes.cpu(), asked.settings.drawn(draw))[0].float() / 255

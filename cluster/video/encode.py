@@ -20,9 +20,9 @@ from cluster.video.containers import MUXERS, muxer_options
 from cluster.video.encoder_frames import frame_of
 from cluster.video.info import ColorTags
 from cluster.video.matroska import stream_header
+from cluster.video.opening import opening_encoder
 from cluster.video.pixels import PixelFormat, pixel_format
 from cluster.video.planes import Plane
-from cluster.video.priority import kept_priority
 from cluster.video.source import reason, write_error
 from cluster.video.timeline import PtsArray
 from sr_core.errors import FrameliftError, OutputError, SpecError
@@ -66,7 +66,7 @@ class PartWriter:
         self._is_closed = False
         self._container = _open_output(path, settings)
         try:
-            with kept_priority():
+            with opening_encoder():
                 self._encoder, self._stream = _open_encoder(self._container, settings)
         except (av.FFmpegError, ValueError) as error:
             raise self._failed(error) from error
@@ -163,7 +163,7 @@ def check_encoder(settings: EncodeSettings) -> None:
     set_color(frame, settings.color)
     frame.pts, frame.time_base = 0, settings.time_base
     try:
-        with kept_priority():
+        with opening_encoder():
             context.encode(frame)
         context.encode(None)
     except (av.FFmpegError, ValueError) as error:

@@ -20,9 +20,9 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn import functional as F
 
+from cluster.video.opening import opening_encoder
 from cluster.video.pixels import pixel_format
 from cluster.video.planes import planes_of
-from cluster.video.priority import kept_priority
 from cluster.video.source import reason
 from sr_core.color import ColorSpace, Matrix, PlaneFormat, planes_to_rgb, rgb_to_planes
 from sr_core.errors import OutputError, SpecError
@@ -188,7 +188,7 @@ def _encoded(coder: _Coder, options: dict[str, str], clip: Tensor) -> list[av.Pa
     encoder.color_range = _LIMITED_RANGE
     encoder.thread_count = 1
     encoder.options = options
-    with kept_priority():
+    with opening_encoder():
         encoder.open()
     packets = []
     for number, frame in enumerate(clip):

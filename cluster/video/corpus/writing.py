@@ -18,8 +18,8 @@ from av.stream import Disposition
 from cluster.video.corpus.clips import Clip, Edit, Packet, Text, Tone
 from cluster.video.corpus.pictures import numbered_planes, textured, woven
 from cluster.video.info import UNSPECIFIED, ColorTags
+from cluster.video.opening import opening_encoder
 from cluster.video.pixels import pixel_format
-from cluster.video.priority import kept_priority
 
 _BLOCK_SAMPLES = 1152  # every encoder here takes blocks of this size, but those that say their own
 _FULL_RANGE, _LIMITED_RANGE = 2, 1  # AVColorRange
@@ -100,7 +100,7 @@ def _add_video(output: OutputContainer, clip: Clip) -> list[Packet]:
     if clip.is_cover:
         stream.disposition = Disposition.attached_pic
     _set_color(context, clip.color)
-    with kept_priority():
+    with opening_encoder():
         packets = [packet for frame in _flagged(clip) for packet in stream.encode(frame)]
         packets += stream.encode(None)
     _fill_durations(packets)

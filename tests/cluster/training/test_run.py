@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from cluster.training import PixelStage, TrainJob, train
 from cluster.training.data import DataSettings
+from cluster.training.job import RecodedShare
 from cluster.training.split import SplitSettings
 from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.archs.signals import Signal
@@ -218,6 +219,24 @@ def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
     other = replace(job(tmp_path, "third"), start=start, config=EspcnConfig((16, 4), 2, Signal.RGB))
     with pytest.raises(SpecError, match="another network"):
         train(other, Group())
+
+
+def test_pictures_that_went_through_codecs_are_the_same_in_every_run(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    coded = replace(
+        job(tmp_path, "whole"), stages=(PixelStage(Stage(80, 8)),), recoding=RecodedShare(share=0.8)
+    )
+
+    for asked in (
+        coded,
+        replace(coded, output_url=str(tmp_path / "again")),
+        replace(coded, output_url=str(tmp_path / "plain"), recoding=None),
+    ):
+        train(asked, Group())
+
+    expected, got, plain = (weights(tmp_path, name) for name in ("whole", "again", "plain"))
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    assert not any(torch.equal(expected[key], plain[key]) for key in expected if key.endswith("weight"))
 
 
 def adversarial(folder: Path, name: str, **changed: object) -> TrainJob:

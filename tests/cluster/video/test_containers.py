@@ -21,7 +21,7 @@ from cluster.video.containers import (
     sound_encoder,
 )
 from cluster.video.info import SourceInfo, StreamInfo
-from cluster.video.priority import kept_priority
+from cluster.video.opening import opening_encoder
 from cluster.video.probe import probe
 from sr_core.errors import SpecError
 from tests.cluster.video.test_codecs import VIDEO
@@ -271,7 +271,7 @@ def made_up_file(name: str, container: str, rate: int | None) -> io.BytesIO:
 def video_file(codec: str, encoder: str) -> io.BytesIO:
     file = io.BytesIO()
     is_open = codec in ("av1", "vp8", "vp9", "ffv1", "msmpeg4v3")
-    with kept_priority(), av.open(file, "w", format="matroska" if is_open else "mov") as output:
+    with opening_encoder(), av.open(file, "w", format="matroska" if is_open else "mov") as output:
         stream = output.add_stream(encoder, rate=25)
         width, height = (720, 576) if codec == "dvvideo" else (352, 288)
         formats = [found.name for found in stream.codec_context.codec.video_formats]

@@ -17,7 +17,7 @@ from cluster.video import probe as probing
 from cluster.video.boxes import is_wholly_indexed
 from cluster.video.corpus.cases import CASES
 from cluster.video.info import SourceInfo
-from cluster.video.priority import kept_priority
+from cluster.video.opening import opening_encoder
 from cluster.video.probe import probe
 from sr_core.errors import MediaError
 from tests.cluster.video.clips import LATE_FIELDS, SHARED, SOFT_TELECINE, write_clip
@@ -124,7 +124,7 @@ def write_film(
     num_frames: int = NUM_FRAMES,
 ) -> None:
     noise = np.random.default_rng(0)
-    with kept_priority(), av.open(str(path), "w") as output:
+    with opening_encoder(), av.open(str(path), "w") as output:
         stream = output.add_stream(encoder, rate=25, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = pixels

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cluster.video.info import ContentLight, MasteringDisplay, VideoInfo
+from cluster.video.opening import opening_encoder
 from cluster.video.pixels import pixel_format
-from cluster.video.priority import kept_priority
 from cluster.video.probe import probe
 from cluster.video.source import check_size, open_source
 from sr_core.errors import MediaError
@@ -359,7 +359,7 @@ def test_every_shared_clip_is_known() -> None:
 )
 def test_containers_of_archives_are_read(muxer: str, encoder: str, size: tuple[int, int]) -> None:
     file = io.BytesIO()
-    with kept_priority(), av.open(file, "w", format=muxer) as output:
+    with opening_encoder(), av.open(file, "w", format=muxer) as output:
         stream = output.add_stream(encoder, rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"

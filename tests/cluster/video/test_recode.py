@@ -12,11 +12,6 @@ FINE = {LossyCodec.H264: 12, LossyCodec.HEVC: 12, LossyCodec.AV1: 12, LossyCodec
 COARSE = {LossyCodec.H264: 40, LossyCodec.HEVC: 42, LossyCodec.AV1: 60, LossyCodec.MPEG2: 24}
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SVT_LOG", "1")
-
-
 def clip(num_frames: int = 6, height: int = 64, width: int = 96) -> Tensor:
     """A moving picture, (T, 3, H, W) uint8."""
     y, x = torch.meshgrid(torch.arange(160.0), torch.arange(200.0), indexing="ij")

@@ -1,4 +1,4 @@
-"""Encoders leave the priority of threads as it is."""
+"""Encoders leave the process around them as it is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
-from cluster.video.priority import kept_priority
+from cluster.video.opening import opening_encoder
+from cluster.video.recode import LossyCodec, Recoding, recoded
 
 
 def priorities() -> set[int]:
@@ -28,7 +30,7 @@ def real_time() -> None:
 @pytest.mark.usefixtures("real_time")
 def test_threads_that_were_raised_are_as_before() -> None:
     is_over = threading.Event()
-    with kept_priority():
+    with opening_encoder():
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
         thread = threading.Thread(target=is_over.wait)
         thread.start()  # inherits it, as those of an encoder do
@@ -40,11 +42,17 @@ def test_threads_that_were_raised_are_as_before() -> None:
     assert found == {os.SCHED_OTHER}
 
 
+def test_an_encoder_that_would_print_its_settings_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    recoded(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), Recoding(LossyCodec.AV1, 40))
+
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.usefixtures("real_time")
 def test_a_priority_that_was_asked_for_stays() -> None:
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     try:
-        with kept_priority():
+        with opening_encoder():
             pass
         assert os.sched_getscheduler(0) == os.SCHED_RR
     finally:
