@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from cluster.training import TrainJob
 from cluster.training.data import TrainingData, read_pictures
 from cluster.training.split import split
-from cluster.training.super_resolution import SuperResolution
+from cluster.training.super_resolution import SuperResolution, refuse_misfits
 from jobs.outputs import refuse_existing
 from jobs.pictures import write_png
 from jobs.view import printable
@@ -39,6 +39,7 @@ def show_plan(job: TrainJob, to: Console) -> None:
         SpecError: Nothing can be trained on, or it is more than memory may hold.
         StorageError: A store fails.
     """
+    refuse_misfits(job, Group())
     data = read_pictures(job.data)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for name, text in (*_data_facts(job, data), *_network_facts(job), *_stage_facts(job)):

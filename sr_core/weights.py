@@ -62,6 +62,7 @@ _GLOBAL = re.compile(r"GLOBAL (\S+)")
 _TOLD_UNDER = "framelift"
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 64 << 20
+_HEADER_LENGTH_BYTES = 8
 
 # Of keys and shapes in an error.
 _MOST_TOLD = 4
@@ -124,7 +125,17 @@ def pack_weights(network: nn.Module, arch: Arch, config: Any) -> bytes:
     """A safetensors file with the weights of `network`, which tells its architecture and hyper-parameters."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     told = json.dumps({"arch": arch.name, "config": asdict(config)})
-    return safetensors.torch.save(tensors, {"format": "pt", _TOLD_UNDER: told})
+    return _in_order(safetensors.torch.save(tensors, {"format": "pt", _TOLD_UNDER: told}))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted, which come in any order: a hash names weights."""
+    start = _HEADER_LENGTH_BYTES + int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
+    header = json.loads(content[_HEADER_LENGTH_BYTES:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _HEADER_LENGTH_BYTES)
+    return len(text).to_bytes(_HEADER_LENGTH_BYTES, "little") + text + content[start:]
 
 
 def told_network(path: Path) -> Told | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
 
 from cluster.storage import Storage
 from sr_core.errors import SpecError, StorageError
+from sr_core.train.trainer import Position
 
 _FOLDER = "checkpoints/"
 _RECIPE = "recipe.json"
 _NUM_KEPT = 2
+_NAME = re.compile(rf"{_FOLDER}\d{{12}}\.pt")
 
 
 class Checkpoints:
@@ -29,51 +33,77 @@ class Checkpoints:
         """Makes the store that of a run by this recipe.
 
         Raises:
-            SpecError: It holds a run by another one, whose checkpoints would not fit or would be spoiled.
+            SpecError: It holds checkpoints by another one, which would not fit or would be spoiled.
+            StorageError: What its recipe was cannot be understood.
         """
-        content = self._storage.get(_RECIPE)
-        if content is None:
-            self._storage.put(_RECIPE, json.dumps(dict(recipe), indent=1).encode())
-            return
-        stored: dict[str, str] = json.loads(content)
-        other = [name for name in {**stored, **recipe} if stored.get(name) != recipe.get(name)]
+        stored = self._stored_recipe() if self._keys() else {}
+        other = [name for name in stored if stored[name] != recipe.get(name, stored[name])]
         if other:
             raise SpecError(
                 "the output holds a run that was asked for otherwise",
                 where=f"{self._where}: {other[0]}",
-                got=str(recipe.get(other[0], "none")),
-                expected=str(stored.get(other[0], "none")),
+                got=recipe[other[0]],
+                expected=stored[other[0]],
                 next_step="choose another output, and start from this one's weights",
             )
+        self._storage.put(_RECIPE, json.dumps(dict(recipe), indent=1).encode())
 
     def put(self, num_images: int, state: Mapping[str, Any]) -> None:
-        """Keeps a state, and only so many older ones."""
+        """Keeps a state and one before it; what a run that went back has left behind it goes first."""
+        for key in self._keys():
+            if _num_images(key) > num_images:
+                self._storage.delete(key)
         content = io.BytesIO()
         torch.save(state, content)
         self._storage.put(f"{_FOLDER}{num_images:012d}.pt", content.getvalue())
         for key in self._keys()[:-_NUM_KEPT]:
             self._storage.delete(key)
 
-    def last(self, device: torch.device) -> dict[str, Any] | None:
-        """The state to go on from, if there is one.
+    def last(self, device: torch.device, tell: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest whole state, if there is any; damaged ones after it are told.
 
         Raises:
-            StorageError: It is damaged.
+            StorageError: There are some, and all are damaged.
         """
-        keys = self._keys()
-        content = self._storage.get(keys[-1]) if keys else None
-        if content is None:
-            return None
-        try:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location=device)
-        except Exception as error:  # torch names no type for what it may find in a file
+        damaged = ""
+        for key in reversed(self._keys()):
+            content = self._storage.get(key)
+            if content is None:
+                continue
+            try:
+                state: dict[str, Any] = torch.load(
+                    io.BytesIO(content), weights_only=True, map_location=device
+                )
+                Position(*state["position"])
+            except Exception as error:
+                damaged = f"{self._where}/{key}"
+                tell(f"{damaged} is damaged ({len(content)} bytes, {type(error).__name__})")
+                continue
+            return state
+        if damaged:
             raise StorageError(
-                "a checkpoint cannot be read",
-                where=f"{self._where}/{keys[-1]}",
-                got=f"{len(content)} bytes, {type(error).__name__}",
-                next_step="delete it: training goes on from the one before",
+                "no checkpoint can be read",
+                where=damaged,
+                next_step="delete the folder checkpoints to start from the beginning",
+            )
+        return None
+
+    def _stored_recipe(self) -> dict[str, str]:
+        content = self._storage.get(_RECIPE) or b"{}"
+        try:
+            return {str(name): str(text) for name, text in json.loads(content).items()}
+        except (ValueError, AttributeError) as error:
+            raise StorageError(
+                "the recipe of a run cannot be understood",
+                where=f"{self._where}/{_RECIPE}",
+                got=str(error),
+                next_step="choose another output",
             ) from error
-        return state
 
     def _keys(self) -> list[str]:
-        return sorted(info.key for info in self._storage.list(_FOLDER) if info.key.endswith(".pt"))
+        """Of checkpoints, the oldest first; other files are none of ours."""
+        return sorted(info.key for info in self._storage.list(_FOLDER) if _NAME.fullmatch(info.key))
+
+
+def _num_images(key: str) -> int:
+    return int(PurePosixPath(key).stem)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ _LOG = "log.jsonl"
 _EVENTS = "tensorboard/"
 _SAMPLES = "samples/"
 _NUM_SAMPLES_KEPT = 8
+_SAMPLE = re.compile(rf"{_SAMPLES}\d{{12}}\.png")
 _STORE_EVERY_S = 10.0
 
 
@@ -164,4 +166,4 @@ def _line_of(text: str) -> _Line:
 
 
 def _sample_keys(storage: Storage) -> list[str]:
-    return sorted(info.key for info in storage.list(_SAMPLES) if info.key.endswith(".png"))
+    return sorted(info.key for info in storage.list(_SAMPLES) if _SAMPLE.fullmatch(info.key))

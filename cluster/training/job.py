@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from cluster.places import place_of
 from cluster.training.data import DataSettings
 from cluster.training.split import SplitSettings
 from cluster.video.recode import RecodingSettings
@@ -116,6 +118,14 @@ class TrainJob:
                 got=f"{len(self.stages)} stages, crops of {self.lr_crop_px} px",
                 expected="a stage at least, and crops with pixels",
             )
+        for source in self.data.sources:
+            if place_of(source).holds(place_of(self.output_url)):
+                raise SpecError(
+                    "the output lies among the pictures, and would be trained on",
+                    where="output",
+                    got=self.output_url,
+                    expected=f"a place outside {source}",
+                )
         if self.best_by is Measure.LPIPS and self.lpips is None:
             raise SpecError(
                 "the best weights by LPIPS are asked for, which is not measured",
@@ -128,13 +138,33 @@ class TrainJob:
 
         Where it lies and how often it is looked at does not: a run whose recipe is the same goes on.
         """
-        told = {
-            "network": f"{self.arch.name} {self.config}",
+        named = {
+            "arch": self.arch.name,
+            "network": self.config,
             "start": PurePosixPath(self.start).name if self.start else "random weights",
-            "crops": f"{self.lr_crop_px} px, least rescale {self.least_rescale:g}",
-            "degradation": str(self.degradation),
-            "recoding": str(self.recoding or "none"),
-            "numerics": str(self.numerics),
-            "seed": str(self.seed),
+            "crops.lr_px": self.lr_crop_px,
+            "crops.least_rescale": self.least_rescale,
+            "degradation": self.degradation,
+            "recoding": self.recoding,
+            "numerics": self.numerics,
+            "seed": self.seed,
+            "stages": self.stages,
         }
-        return told | {f"stage {number}": str(stage) for number, stage in enumerate(self.stages)}
+        return {name: text for key, value in named.items() for name, text in _leaves(key, value)}
+
+
+def _leaves(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """What settings consist of, by dotted names; of files only their names, for cards are passed on."""
+    if is_dataclass(value):
+        yield name, type(value).__name__
+        for each in fields(value):
+            yield from _leaves(f"{name}.{each.name}", getattr(value, each.name))
+    elif isinstance(value, tuple) and any(is_dataclass(each) for each in value):
+        yield name, str(len(value))
+        for number, each in enumerate(value):
+            yield from _leaves(f"{name}.{number}", each)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _leaves(f"{name}.{key}", each)
+    else:
+        yield name, value.name if isinstance(value, PurePath) else str(value)

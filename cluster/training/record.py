@@ -44,7 +44,7 @@ class Record:
         facts = job.arch.facts(job.config)
         self._samples = Samples(task.pairs, facts.color_mode, facts.scale)
         self._start_s = time.monotonic()
-        self._best = self._stored_best()
+        self._best = self._stored_best(num_images)
 
     def log(self, position: Position, log: StepLog, share: float) -> None:
         """See `Watcher`."""
@@ -78,9 +78,16 @@ class Record:
         """No more comes."""
         self._curves.close()
 
-    def _stored_best(self) -> Figures | None:
-        content = self._storage.get("best.json")
-        return Figures(**read_card(content, "best.json").figures[_VALIDATION]) if content else None
+    def _stored_best(self, num_images: int) -> Figures | None:
+        """Those of the best weights up to there; what came later comes again."""
+        content, weights = (self._storage.get(f"best.{suffix}") for suffix in ("json", "safetensors"))
+        if content is None or weights is None:
+            return None
+        card = read_card(content, f"{self._job.output_url}/best.json")
+        numbers = card.figures.get(_VALIDATION, {})
+        if (card.num_images or 0) > num_images or not {"psnr_y", "ssim_y"} <= numbers.keys():
+            return None
+        return Figures(numbers["psnr_y"], numbers["ssim_y"], numbers.get("lpips"))
 
     def _put_weights(self, name: str, position: Position, network: nn.Module, figures: Figures) -> None:
         """Weights that `framelift upscale` takes, and beside them their card."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 from contextlib import closing
 
@@ -14,7 +15,7 @@ from cluster.training.checkpoints import Checkpoints
 from cluster.training.data import TrainingData, read_pictures
 from cluster.training.job import TrainJob
 from cluster.training.record import Record, Tell
-from cluster.training.split import split
+from cluster.training.split import Split, split
 from cluster.training.super_resolution import SuperResolution, refuse_misfits
 from cluster.weights import model_at
 from sr_core.errors import SpecError
@@ -49,14 +50,14 @@ def train(
     refuse_misfits(job, group)
     storage = open_storage(job.output_url)
     checkpoints = Checkpoints(storage, job.output_url)
-    checkpoints.claim(job.recipe())
     data = read_pictures(job.data)
     parts = split(data.pictures, job.validation)
     task = SuperResolution(
         job, group, data.pictures.only(parts.training), data.pictures.only(parts.validation)
     )
-    state = checkpoints.last(group.device)
+    state = checkpoints.last(group.device, tell if group.is_first else _nobody)
     network = _network(job, task, is_new=state is None)
+    checkpoints.claim(job.recipe() | {"pictures": _told_pictures(data, parts)})
     with contextlib.ExitStack() as stack:
         record = None
         if group.is_first:
@@ -78,6 +79,18 @@ def train(
             if record is not None:
                 record.told(f"goes on from image {trainer.position.num_images}")
         return trainer.run(is_over)
+
+
+def _nobody(sentence: str) -> None:
+    """Hears what other workers than the first would tell."""
+
+
+def _told_pictures(data: TrainingData, parts: Split) -> str:
+    """Names the pictures of both parts by their content: a run that goes on needs just the same."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (parts.training, parts.validation):
+        digest.update(" ".join(data.pictures.digests[index] for index in part).encode() + b";")
+    return f"{len(parts.training)} to train on, {len(parts.validation)} set aside, {digest.hexdigest()}"
 
 
 def _told_data(data: TrainingData, num_validation: int) -> str:

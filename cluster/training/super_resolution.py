@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from cluster.training.job import RecodedShare, TrainJob
 from cluster.video.recode import recoded
 from sr_core.archs.arch import ColorMode
-from sr_core.errors import SpecError
+from sr_core.errors import ModelError, SpecError
 from sr_core.metrics.lpips import load_lpips
-from sr_core.train.adversarial_stage import AdversarialStage, adversarial_step
+from sr_core.train.adversarial_stage import AdversarialStage, adversarial_step, check_stage
 from sr_core.train.adversarial_stage import Pictures as SeenPictures
 from sr_core.train.crops import (
     Ahead,
@@ -39,7 +39,9 @@ def refuse_misfits(job: TrainJob, group: Group) -> None:
     """Says what cannot be trained whatever the pictures are.
 
     Raises:
-        SpecError: Single pictures do not train such a network, or workers cannot share a batch evenly.
+        SpecError: Single pictures do not train such a network, workers cannot share a batch evenly, or what
+            a stage asks for does not fit or is missing.
+        ModelError: Weights of a perceptual loss cannot be used.
     """
     facts = job.arch.facts(job.config)
     if facts.num_frames > 1 or facts.color_mode is ColorMode.YUV420:
@@ -52,6 +54,18 @@ def refuse_misfits(job: TrainJob, group: Group) -> None:
                 got=f"{each.stage.batch_size} images over {group.size} workers",
                 expected="a multiple of the number of workers",
             )
+        if isinstance(each, AdversarialStage):
+            try:
+                check_stage(each, _seen(job))
+            except (SpecError, ModelError) as error:
+                where = f"stages.{number}: {error.where}"
+                raise type(error)(**{**error.fields(), "where": where}) from error
+
+
+def _seen(job: TrainJob) -> SeenPictures:
+    """What a discriminator sees."""
+    facts = job.arch.facts(job.config)
+    return SeenPictures(facts.color_mode.num_channels, job.lr_crop_px * facts.scale)
 
 
 class SuperResolution:
@@ -81,9 +95,9 @@ class SuperResolution:
         asked = self._job.stages[stage]
         group, numerics = self._group, self._job.numerics
         if isinstance(asked, AdversarialStage):
-            side_px = self._job.lr_crop_px * self._facts.scale
-            seen = SeenPictures(self._facts.color_mode.num_channels, side_px)
-            return adversarial_step(asked, network, seen, group, numerics, (self._job.seed, stage))
+            return adversarial_step(
+                asked, network, _seen(self._job), group, numerics, (self._job.seed, stage)
+            )
         objective = WeightedLoss(pixel_terms(dict(asked.losses)))
         return PixelStep(network, objective, asked.learning_rate, group, numerics)
 

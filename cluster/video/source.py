@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,6 +70,8 @@ def open_source(file: BinaryIO, name: str) -> InputContainer:
     Raises:
         MediaError: It is no media file that can be read, with `name` as where.
     """
+    if not file.seek(0, os.SEEK_END):
+        raise MediaError("the file is empty", where=name, next_step="get the file again")
     file.seek(0)
     try:
         container = av.open(

@@ -20,13 +20,9 @@ from sr_core.train.group import Group
 from sr_core.train.losses.adversarial import NON_SATURATING, adversarial_loss
 from sr_core.train.losses.named import named
 from sr_core.train.losses.weighted import check_weight
-from sr_core.train.step import Batch, Numerics, Objective, StepLog, tensors_of
+from sr_core.train.step import Batch, LossScale, Numerics, Objective, StepLog, tensors_of
 from sr_core.train.updates import UpdateLog, UpdateSettings, update_rule
 from sr_core.train.watch import SINGLE, Guard, Signs
-
-# Those of torch.amp.GradScaler.
-_FIRST_LOSS_SCALE = 2.0**16
-_STEPS_TO_GROWTH = 2000
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class AdversarialStep:
             for player, each in self._opponents.networks.items()
         }
         self._rule = update_rule(parameters, _clipped(settings.updates, numerics), group.average)
-        self._loss_scale = LossScale(_FIRST_LOSS_SCALE if numerics.dtype == torch.float16 else 1.0)
+        self._loss_scale = LossScale.of(numerics.dtype)
         self._guard = Guard(settings.watch_batches)
 
     def __call__(self, batch: Batch, share: float) -> StepLog:
@@ -189,46 +185,6 @@ class AdversarialStep:
         self._discriminator.load_state_dict(state["discriminator"])
         self._loss_scale.load_state_dict(state["loss_scale"])
         self._guard.load_state_dict(state["guard"])
-
-
-class LossScale:
-    """What losses are multiplied with so that gradients survive float16.
-
-    It falls by half where gradients overflow, and doubles after many steps in which none did, as
-    torch.amp.GradScaler does it for optimisers.
-
-    Attributes:
-        value: At present, at least 1; where it is 1 from the start, it stays so.
-    """
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-        self._may_grow = value > 1
-        self._num_steps = 0
-
-    @property
-    def can_fall(self) -> bool:
-        """Whether it is above 1."""
-        return self.value > 1
-
-    def fall(self) -> float:
-        """Halves it; returns what it is then."""
-        self.value, self._num_steps = self.value / 2, 0
-        return self.value
-
-    def count_step(self) -> None:
-        """A step went well."""
-        self._num_steps += 1
-        if self._may_grow and self._num_steps % _STEPS_TO_GROWTH == 0:
-            self.value *= 2
-
-    def state_dict(self) -> dict[str, float]:
-        """What `load_state_dict` takes."""
-        return {"value": self.value, "num_steps": self._num_steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from where another one was."""
-        self.value, self._num_steps = state["value"], state["num_steps"]
 
 
 def _clipped(updates: UpdateSettings, numerics: Numerics) -> UpdateSettings:

@@ -129,6 +129,18 @@ def adversarial_step(
     return AdversarialStep(network, discriminator, content, asked.adversarial, group, numerics)
 
 
+def check_stage(asked: AdversarialStage, pictures: Pictures) -> None:
+    """Says before any work what `adversarial_step` would refuse.
+
+    Raises:
+        SpecError: What is asked for does not fit the pictures, or is missing.
+        ModelError: The weights of a perceptual loss cannot be read, or are others.
+    """
+    new_discriminator(asked.adversarial, pictures, 0, 0)
+    for each in asked.perceptual:
+        each.term(torch.device("cpu"))
+
+
 def new_discriminator(
     settings: AdversarialSettings, pictures: Pictures, seed: int, stage: int
 ) -> Discriminator:

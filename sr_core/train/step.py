@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from sr_core.errors import TrainError
 from sr_core.train.group import Group
 
+# Those of torch.amp.GradScaler.
+_FIRST_LOSS_SCALE = 2.0**16
+_STEPS_TO_GROWTH = 2000
+
 
 class Numbered(Protocol):
     """One worker's share of a batch, of whatever kind.
@@ -134,7 +138,11 @@ LossOf = Callable[[B], tuple[Tensor, dict[str, Tensor]]]
 
 
 class DescentStep(Generic[B]):
-    """Adam on a loss."""
+    """Adam on a loss.
+
+    Under float16, a step whose gradients are not finite is taken again at half the loss scale, until that
+    comes to 1: only then is it an error.
+    """
 
     def __init__(
         self,
@@ -152,24 +160,34 @@ class DescentStep(Generic[B]):
         self._numerics = numerics
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
         self._optimizer = torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, foreach=True)
-        self._scaler = torch.amp.GradScaler(group.device.type, enabled=numerics.dtype == torch.float16)
+        self._loss_scale = LossScale.of(numerics.dtype)
 
     def __call__(self, batch: B, share: float) -> StepLog:
         """See `Step`."""
-        self._optimizer.zero_grad(set_to_none=True)
-        losses = self._add_gradients(batch)
-        self._scaler.unscale_(self._optimizer)
-        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        self._group.average([*gradients, *losses.values()])
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not self._scaler.is_enabled():  # a scaler skips such steps itself, and tries a smaller scale
-            refuse_infinite({**losses, "gradient": norm}, batch)
+        while True:
+            losses, norm = self._take_gradients(batch)
+            try:
+                refuse_infinite({**losses, "gradient": norm}, batch)
+                break
+            except TrainError:
+                if not self._loss_scale.can_fall:
+                    raise
+                self._loss_scale.fall()
         torch.nn.utils.clip_grads_with_norm_(self._weights, self._numerics.clip_norm, norm)
         for settings in self._optimizer.param_groups:
             settings["lr"] = share * self._learning_rate
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self._optimizer.step()
+        self._loss_scale.count_step()
         return StepLog({name: float(loss) for name, loss in losses.items()}, {"generator": float(norm)})
+
+    def _take_gradients(self, batch: B) -> tuple[dict[str, Tensor], Tensor]:
+        """Puts the workers' mean gradients at the weights; returns mean losses and the gradients' norm."""
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = self._add_gradients(batch)
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        torch._foreach_div_(gradients, self._loss_scale.value)
+        self._group.average([*gradients, *losses.values()])
+        return losses, torch.nn.utils.get_total_norm(gradients)
 
     def _add_gradients(self, batch: B) -> dict[str, Tensor]:
         """Adds up the gradients of all parts of the batch, and returns the mean losses."""
@@ -178,19 +196,64 @@ class DescentStep(Generic[B]):
             with self._numerics.autocast(self._group.device):
                 total, losses = self._loss(part)
             share = part.num_items / batch.num_items
-            self._scaler.scale(total * share).backward()  # type: ignore[no-untyped-call]
+            (total * share * self._loss_scale.value).backward()  # type: ignore[no-untyped-call]
             for name, loss in {**losses, "total": total}.items():
                 means[name] = means.get(name, torch.zeros_like(total)) + loss.detach() * share
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """See `Step`."""
-        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        return {"optimizer": self._optimizer.state_dict(), "loss_scale": self._loss_scale.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Step`."""
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._loss_scale.load_state_dict(state["loss_scale"])
+
+
+class LossScale:
+    """What losses are multiplied with so that gradients survive float16.
+
+    It falls by half where gradients overflow, and doubles after many steps in which none did, as
+    torch.amp.GradScaler does it for optimisers.
+
+    Attributes:
+        value: At present, at least 1; where it is 1 from the start, it stays so.
+    """
+
+    @staticmethod
+    def of(dtype: torch.dtype) -> LossScale:
+        """For forward passes in `dtype`: 1 but for float16."""
+        return LossScale(_FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self._may_grow = value > 1
+        self._num_steps = 0
+
+    @property
+    def can_fall(self) -> bool:
+        """Whether it is above 1."""
+        return self.value > 1
+
+    def fall(self) -> float:
+        """Halves it; returns what it is then."""
+        self.value, self._num_steps = self.value / 2, 0
+        return self.value
+
+    def count_step(self) -> None:
+        """A step went well."""
+        self._num_steps += 1
+        if self._may_grow and self._num_steps % _STEPS_TO_GROWTH == 0:
+            self.value *= 2
+
+    def state_dict(self) -> dict[str, float]:
+        """What `load_state_dict` takes."""
+        return {"value": self.value, "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from where another one was."""
+        self.value, self._num_steps = state["value"], state["num_steps"]
 
 
 class PixelStep(DescentStep[Batch]):

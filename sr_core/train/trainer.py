@@ -263,3 +263,4 @@ class Trainer(Generic[N]):
         self.ema.load_state_dict(state["ema"]["network"], state["ema"]["num_updates"])
         self._num_roll_backs = state["num_roll_backs"]
         self._skipped = {(stage, number) for stage, number in state["skipped"]}
+        self._kept = self.state_dict()

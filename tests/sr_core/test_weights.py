@@ -288,3 +288,12 @@ def test_what_a_file_tells_wrongly_is_a_model_error(told: str, message: str, tmp
 
     with pytest.raises(ModelError, match=message):
         load_model(str(tmp_path / "w.safetensors"))
+
+
+def test_equal_weights_are_packed_into_equal_bytes() -> None:
+    config = CompactConfig(num_feat=4, num_conv=1, scale=2)
+    network = COMPACT.build(config)
+    packed = {pack_weights(network, COMPACT, config) for _ in range(20)}
+
+    assert len(packed) == 1
+    assert safetensors.torch.load(packed.pop()).keys() == network.state_dict().keys()

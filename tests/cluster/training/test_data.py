@@ -81,6 +81,7 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
     see_through.save(tmp_path / "glass.png")
     (tmp_path / "text.png").write_text("no picture at all")
     (tmp_path / "film.mp4").write_text("no film at all")
+    (tmp_path / "empty.mp4").touch()
     file = io.BytesIO()
     picture(scene(5)).save(file, "JPEG")
     (tmp_path / "half.jpg").write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
@@ -90,11 +91,12 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
 
     assert [Path(name).name for name in data.pictures.names] == ["good.png"]
     reasons = {Path(each.name).name: each.reason for each in data.left_out}
-    assert set(reasons) == {"small.png", "inks.jpg", "glass.png", "text.png", "half.jpg", "film.mp4"}
+    assert set(reasons) == {"small.png", "inks.jpg", "glass.png", "text.png", "half.jpg", "film.mp4", "empty.mp4"}
     assert "80x12" in reasons["small.png"]
     assert "CMYK" in reasons["inks.jpg"]
     assert "transparent" in reasons["glass.png"]
     assert "damaged" in reasons["half.jpg"]
+    assert "empty" in reasons["empty.mp4"]
 
 
 def test_where_nothing_is_left_the_error_names_what_there_was(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from cluster.training.job import RecodedShare
 from cluster.training.split import SplitSettings
 from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.archs.signals import Signal
-from sr_core.errors import SpecError, StorageError
+from sr_core.errors import ModelError, SpecError, StorageError
 from sr_core.model import load_model
 from sr_core.train.adversarial import AdversarialSettings
-from sr_core.train.adversarial_stage import AdversarialStage
+from sr_core.train.adversarial_stage import AdversarialStage, PerceptualTerm
 from sr_core.train.game import Player
 from sr_core.train.group import Group
 from sr_core.train.schedule import Schedule
@@ -78,7 +78,7 @@ import torch
 
 from cluster.training import train
 from sr_core.train.adversarial import AdversarialSettings
-from sr_core.train.adversarial_stage import AdversarialStage
+from sr_core.train.adversarial_stage import AdversarialStage, PerceptualTerm
 from sr_core.train.game import Player
 from sr_core.train.group import Group
 from tests.cluster.training.test_run import job
@@ -198,11 +198,15 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_goes_on(tmp_path: Path)
     newest.write_bytes(newest.read_bytes()[:1000])
     expected = weights(tmp_path, "run")
 
-    with pytest.raises(StorageError, match=newest.name):
-        train(job(tmp_path, "run"), Group())
-    newest.unlink()
-    assert train(job(tmp_path, "run"), Group())
+    told = list[str]()
+    assert train(job(tmp_path, "run"), Group(), tell=told.append)
+    assert any(f"{newest.name} is damaged (1000 bytes" in sentence for sentence in told)
     assert all(torch.equal(expected[key], value) for key, value in weights(tmp_path, "run").items())
+
+    for each in (tmp_path / "run" / "checkpoints").iterdir():
+        each.write_bytes(b"")
+    with pytest.raises(StorageError, match="no checkpoint can be read"):
+        train(job(tmp_path, "run"), Group())
 
 
 def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
@@ -276,3 +280,92 @@ def test_what_the_guard_of_a_stage_sees_is_told(tmp_path: Path) -> None:
     train(beaten, Group(), tell=told.append)
 
     assert any("batch" in sentence and "discriminator" in sentence for sentence in told)
+
+
+def test_a_recipe_without_checkpoints_claims_nothing(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    with pytest.raises(ModelError, match=r"typo\.safetensors"):
+        train(replace(job(tmp_path, "run"), start=str(tmp_path / "typo.safetensors")), Group())
+
+    assert not train(job(tmp_path, "run"), Group(), is_over=lambda: True)
+
+
+def test_other_pictures_are_no_way_to_go_on(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "run"), Group(), is_over=lambda: True)
+    (tmp_path / "pictures" / "7.png").unlink()
+
+    with pytest.raises(SpecError, match=r"run: pictures: .*got \d to train on"):
+        train(job(tmp_path, "run"), Group())
+
+
+@pytest.mark.parametrize(
+    ("stage", "where"),
+    [
+        (
+            AdversarialStage(Stage(8, 8), adversarial=AdversarialSettings(discriminator="strided")),
+            r"stages\.2: adversarial\.discriminator",
+        ),
+        (
+            AdversarialStage(Stage(8, 8), perceptual=(PerceptualTerm(1.0, "alexnet", Path("none.pth")),)),
+            r"stages\.2: .*none\.pth",
+        ),
+    ],
+)
+def test_what_a_later_stage_lacks_is_told_before_the_first(
+    tmp_path: Path, stage: AdversarialStage, where: str
+) -> None:
+    pictures(tmp_path / "pictures")
+
+    with pytest.raises((SpecError, ModelError), match=where):
+        train(replace(job(tmp_path, "run"), stages=(*STAGES, stage)), Group())
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_among_the_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="the output lies among the pictures"):
+        replace(job(tmp_path, "run"), data=DataSettings((str(tmp_path),), 48))
+
+
+def test_files_of_others_in_the_output_do_no_harm(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "run"), Group(), is_over=lambda: True)
+    (tmp_path / "run" / "checkpoints" / "mine.pt").write_bytes(b"mine")
+    (tmp_path / "run" / "samples").mkdir(exist_ok=True)
+    (tmp_path / "run" / "samples" / "mine.png").write_bytes(b"mine")
+
+    assert train(job(tmp_path, "run"), Group())
+    assert (tmp_path / "run" / "checkpoints" / "mine.pt").exists()
+
+
+def test_the_best_weights_come_again_where_they_were_deleted(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    num_batches = 0
+
+    def is_over() -> bool:
+        nonlocal num_batches
+        num_batches += 1
+        return num_batches == 22
+
+    train(job(tmp_path, "run"), Group(), is_over)
+    (tmp_path / "run" / "best.safetensors").unlink()
+
+    assert train(job(tmp_path, "run"), Group())
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_recipes_name_settings_one_by_one_and_files_without_their_folders() -> None:
+    recipe = replace(
+        job(Path("/films"), "run"),
+        start="s3://bucket/weights/a.pth",
+        stages=(
+            AdversarialStage(Stage(8, 8), perceptual=(PerceptualTerm(1.0, "alexnet", Path("/x/n.pth")),)),
+        ),
+    ).recipe()
+
+    assert recipe["start"] == "a.pth"
+    assert recipe["network.signal"] == "rgb"
+    assert recipe["stages.0.perceptual.0.weights"] == "n.pth"
+    assert recipe["stages.0.adversarial.updates.learning_rates.generator"] == "0.0001"
+    assert not [text for text in recipe.values() if "/" in text or "<" in text]

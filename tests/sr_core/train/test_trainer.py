@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,6 +149,29 @@ def test_a_batch_that_is_not_finite_changes_nothing_and_is_left_out() -> None:
     [sentence] = notes.sentences
     assert "batch 4" in sentence
     assert "went back to image 12" in sentence
+
+
+def test_a_batch_that_is_not_finite_after_a_resume_goes_back_to_where_that_began() -> None:
+    notes, later = Notes(), Notes()
+    assert not trainer(network(), notes).run(iter([False] * 4 + [True]).__next__)
+    resumed = trainer(network(), later, poisoned=5)
+    resumed.load_state_dict(notes.states[-1])
+
+    assert resumed.run()
+
+    [sentence] = later.sentences
+    assert "batch 5" in sentence
+    assert "went back to image 20" in sentence
+
+
+def test_float16_that_stays_infinite_is_an_error_and_no_scale_hides_it() -> None:
+    step = PixelStep(
+        network(), WeightedLoss(pixel_terms({"l1": 1.0})), 2e-3, Group(), Numerics(torch.float16)
+    )
+
+    with pytest.raises(TrainError, match="not finite"):
+        step(next(batches(0, 4, poisoned=4)), 1.0)
+    assert math.isfinite(step(next(batches(0, 3)), 1.0).losses["l1"])
 
 
 def test_a_run_that_is_never_finite_ends_with_the_batch_named() -> None:
