@@ -48,7 +48,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # frames never go through it: tasks and receipts are small
 
 # Threads that spin while they wait for each other take the cores from the decoder and the encoder.
-_WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 _CHECK_ADDRESS = "check RAY_ADDRESS, or unset it to run on this machine"
 
@@ -71,7 +71,7 @@ def open_pool(request: WorkerRequest, address: str | None, sights: Sequence[Sigh
     is_ours = not ray.is_initialized()
     is_local = is_ours and address is None
     if is_ours:
-        _connect(request, address)
+        connect(request, address)
     nodes = RayNodes()
     try:
         settings = _settled(request, nodes.machines(), is_local=is_local)
@@ -91,7 +91,13 @@ def _settled(request: WorkerRequest, machines: Sequence[Machine], *, is_local: b
     return request.settle_on(machines)
 
 
-def _connect(request: WorkerRequest, address: str | None) -> None:
+def connect(request: WorkerRequest, address: str | None) -> None:
+    """Joins the Ray cluster at `address`, or starts a Ray of this machine's own for what is asked for.
+
+    Raises:
+        SpecError: The address is none.
+        WorkerError: No cluster answers there, or Ray cannot be started.
+    """
     if address is not None:
         _refuse_deaf_address(address)
     try:
@@ -117,7 +123,7 @@ def _connect(request: WorkerRequest, address: str | None) -> None:
         raise WorkerError(
             "Ray could not be started",
             where=address or "this machine",
-            got=_first_line(error),
+            got=first_line(error),
             next_step="see that the machine has memory and time to spare, and that RAY_TMPDIR or TMPDIR is "
             "a short path with room; then run the same command again",
         ) from error
@@ -136,7 +142,7 @@ def _refuse_deaf_address(address: str) -> None:
 
 def _no_cluster(address: str, error: OSError) -> WorkerError:
     what = "there is no Ray cluster that answers"
-    return WorkerError(what, where=address, got=_first_line(error), next_step=_CHECK_ADDRESS)
+    return WorkerError(what, where=address, got=first_line(error), next_step=_CHECK_ADDRESS)
 
 
 class RayNodes:
@@ -228,7 +234,7 @@ class _WorkerActor:
             driver_pid: Of a driver on this machine with which its workers end; None where Ray outlives it.
         """
         if driver_pid is not None:
-            threading.Thread(target=_end_with, args=(driver_pid,), name="driver", daemon=True).start()
+            threading.Thread(target=end_with, args=(driver_pid,), name="driver", daemon=True).start()
         error = refusal(sights) or _sweep(sights[:1])
         if error is not None:
             return error
@@ -261,7 +267,7 @@ def _end_process(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _end_with(pid: int) -> None:
+def end_with(pid: int) -> None:
     """Ends this process soon after the process `pid`.
 
     Ray does so by itself, but not where something else than the machine's first process adopts orphans.
@@ -304,7 +310,7 @@ class RayExecutor:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
         )(_WorkerActor)
         self._names = count()
         self._actors: dict[str, Any] = {}
@@ -343,7 +349,7 @@ class RayExecutor:
         try:
             ready = self._ready(0 if drained else timeout_s)
         except RayError as error:
-            raise WorkerError("the Ray cluster does not answer any more", got=_first_line(error)) from error
+            raise WorkerError("the Ray cluster does not answer any more", got=first_line(error)) from error
         return [*drained, *(self._event(found) for found in ready)]
 
     def describe_machines(self) -> str:
@@ -433,14 +439,13 @@ class RayExecutor:
         preempted = (isinstance(error, RayActorError) and error.preempted) or is_leaving
         self.kill(worker)
         what = "its node was taken away" if preempted else "the worker's process died"
-        return WorkerLost(
-            worker, WorkerError(what, preempted=preempted, where=worker, got=_first_line(error))
-        )
+        return WorkerLost(worker, WorkerError(what, preempted=preempted, where=worker, got=first_line(error)))
 
     def _is_leaving(self, node_id: str) -> bool:
         return not self._nodes.is_alive(node_id) or node_id in self._nodes.draining()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without the rest of what Ray makes of it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -134,7 +134,7 @@ def _run(job: TrainJob, spec: TrainSpec, stop: Stop, view: TrainView) -> bool:
         return train_here(job, _alone(spec.workers), view.counting(stop.is_over), view.tell)
     if address is None:
         close_off_local_ray()
-    from cluster.train_workers import TrainRequest, train_on  # loading Ray takes a second
+    from cluster.training.workers import TrainRequest, train_on  # loading Ray takes a second
 
     request = TrainRequest(
         count=spec.workers.count,

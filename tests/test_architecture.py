@@ -16,7 +16,7 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Each big third party has one door; within our own packages, dependencies point one way.
 DOORS = {
-    "ray": ("cluster/actor.py", "cluster/train_workers.py", "jobs/"),
+    "ray": ("cluster/actor.py", "cluster/training/workers.py", "jobs/"),
     "av": ("cluster/video/",),
     "boto3": ("cluster/storage/",),
     "pyvips": ("cluster/images/",),

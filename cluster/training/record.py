@@ -59,11 +59,7 @@ class Record:
         figures = self._task.measure(network)
         self._curves.figures(position, figures.numbers())
         self._curves.samples(position, self._samples.rows(network))
-        lpips = "" if figures.lpips is None else f", LPIPS {figures.lpips:.4f}"
-        self.told(
-            f"{position.num_images} images: {figures.psnr_y:.3f} dB of luma, SSIM {figures.ssim_y:.4f}"
-            f"{lpips} on {len(self._task.pairs)} pictures"
-        )
+        self.told(f"{position.num_images} images: {figures} on {len(self._task.pairs)} pictures")
         self._put_weights("last.safetensors", position, network, figures)
         if self._best is None or figures.is_better(self._best, self._job.best_by):
             self._best = figures

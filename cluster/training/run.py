@@ -18,7 +18,7 @@ from cluster.training.record import Record, Tell
 from cluster.training.split import Split, split
 from cluster.training.super_resolution import SuperResolution, refuse_misfits
 from cluster.weights import model_at
-from sr_core.errors import SpecError
+from sr_core.errors import SpecError, StorageError
 from sr_core.train.group import Group
 from sr_core.train.trainer import Position, Trainer
 
@@ -64,6 +64,7 @@ def train(
             num_images = 0 if state is None else Position(*state["position"]).num_images
             record = stack.enter_context(closing(Record(job, task, storage, num_images, tell)))
             record.told(_told_data(data, len(parts.validation)))
+            record.told(f"bicubic interpolation: {task.measure_bicubic()}")
         trainer = Trainer(
             network,
             [each.stage for each in job.stages],
@@ -76,8 +77,9 @@ def train(
         )
         if state is not None:
             trainer.load_state_dict(state)
-            if record is not None:
-                record.told(f"goes on from image {trainer.position.num_images}")
+        _refuse_other_starts(group, trainer.position, job)
+        if state is not None and record is not None:
+            record.told(f"goes on from image {trainer.position.num_images}")
         return trainer.run(is_over)
 
 
@@ -101,6 +103,24 @@ def _told_data(data: TrainingData, num_validation: int) -> str:
         f"{num_training} pictures to train on, {num_validation} set aside, "
         f"{len(data.left_out)} left out{told}"
     )
+
+
+def _refuse_other_starts(group: Group, position: Position, job: TrainJob) -> None:
+    """Lets workers begin that all begin at one place.
+
+    Raises:
+        StorageError: They do not, as where each has an output folder of its own.
+    """
+    own = torch.tensor([position.num_images], device=group.device)
+    first = own.clone()
+    group.take_from_first([first])
+    if group.agree(bool(first != own)):
+        raise StorageError(
+            "workers do not see the same checkpoints",
+            where=job.output_url,
+            got=f"worker {group.rank} would go on from image {position.num_images}",
+            next_step="give an output that all machines see, as a shared folder or s3://bucket/prefix",
+        )
 
 
 def _network(job: TrainJob, task: SuperResolution, *, is_new: bool) -> nn.Module:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from cluster.training.job import RecodedShare, TrainJob
 from cluster.video.recode import recoded
 from sr_core.archs.arch import ColorMode
+from sr_core.archs.interpolation import Interpolation
 from sr_core.errors import ModelError, SpecError
+from sr_core.kernels import Kernel
 from sr_core.metrics.lpips import load_lpips
 from sr_core.train.adversarial_stage import AdversarialStage, adversarial_step, check_stage
 from sr_core.train.adversarial_stage import Pictures as SeenPictures
@@ -142,6 +144,10 @@ class SuperResolution:
     def measure(self, network: nn.Module) -> Figures:
         """How good `network`, in evaluation mode, is on the pictures that were set aside."""
         return measure(network, self._facts.color_mode, self.pairs, self._facts.scale, self._lpips)
+
+    def measure_bicubic(self) -> Figures:
+        """The same for bicubic interpolation: a network that is worse has learnt nothing."""
+        return self.measure(Interpolation(Kernel.BICUBIC, self._facts.scale))
 
     def _pairs_of(self, pictures: Pictures) -> list[Pair]:
         """LR and HR of the pictures to validate on, cropped to whole LR pixels."""

@@ -47,6 +47,10 @@ class Figures:
     ssim_y: float
     lpips: float | None = None
 
+    def __str__(self) -> str:
+        lpips = "" if self.lpips is None else f", LPIPS {self.lpips:.4f}"
+        return f"{self.psnr_y:.3f} dB of luma, SSIM {self.ssim_y:.4f}{lpips}"
+
     def numbers(self) -> dict[str, float]:
         """Those that were measured, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}

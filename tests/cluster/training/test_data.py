@@ -91,7 +91,15 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
 
     assert [Path(name).name for name in data.pictures.names] == ["good.png"]
     reasons = {Path(each.name).name: each.reason for each in data.left_out}
-    assert set(reasons) == {"small.png", "inks.jpg", "glass.png", "text.png", "half.jpg", "film.mp4", "empty.mp4"}
+    assert set(reasons) == {
+        "small.png",
+        "inks.jpg",
+        "glass.png",
+        "text.png",
+        "half.jpg",
+        "film.mp4",
+        "empty.mp4",
+    }
     assert "80x12" in reasons["small.png"]
     assert "CMYK" in reasons["inks.jpg"]
     assert "transparent" in reasons["glass.png"]

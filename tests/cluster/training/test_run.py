@@ -135,7 +135,7 @@ def test_what_comes_out_is_a_model_that_beats_its_start(tmp_path: Path, signal_:
 
     assert train(job(tmp_path, "run", signal_), Group(), tell=told.append)
 
-    decibels = [float(line.split(": ")[1].split(" dB")[0]) for line in told if " dB of luma" in line]
+    decibels = [float(line.split(": ")[1].split(" dB")[0]) for line in told if "images: " in line]
     assert decibels[-1] > decibels[0] + 1
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     assert best["figures"]["validation"]["psnr_y"] == pytest.approx(max(decibels), abs=1e-3)
@@ -218,7 +218,7 @@ def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
     train(replace(job(tmp_path, "second"), start=start), Group(), tell=told.append)
 
     reached = json.loads((tmp_path / "first" / "best.json").read_text())["figures"]["validation"]["psnr_y"]
-    first = next(line for line in told if " dB of luma" in line)
+    first = next(line for line in told if "images: " in line)
     assert float(first.split(": ")[1].split(" dB")[0]) > reached - 0.5
     other = replace(job(tmp_path, "third"), start=start, config=EspcnConfig((16, 4), 2, Signal.RGB))
     with pytest.raises(SpecError, match="another network"):
