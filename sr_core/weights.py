@@ -42,7 +42,7 @@ _MOST_WRAPPERS = 4
 _NUM_AVERAGED = "n_averaged"
 
 # What torch.load raises on files that are damaged or something else altogether.
-_UNREADABLE = (
+UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
     RuntimeError,
@@ -195,7 +195,7 @@ def _decode(data: bytes, path: Path) -> Any:
         _refuse_compressed(data, path)
     try:
         return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _load_error(error, path, data) from error
 
 

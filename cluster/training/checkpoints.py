@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from cluster.storage import Storage
 from sr_core.errors import SpecError, StorageError
+from sr_core.memory import is_out_of_memory
 from sr_core.train.trainer import Position
+from sr_core.weights import UNREADABLE
 
 _FOLDER = "checkpoints/"
 _RECIPE = "recipe.json"
@@ -29,11 +30,11 @@ class Checkpoints:
         self._storage = storage
         self._where = where
 
-    def claim(self, recipe: Mapping[str, str]) -> None:
-        """Makes the store that of a run by this recipe.
+    def refuse_other(self, recipe: Mapping[str, str]) -> None:
+        """Lets a run by this recipe go on.
 
         Raises:
-            SpecError: It holds checkpoints by another one, which would not fit or would be spoiled.
+            SpecError: The store holds checkpoints by another one, which would not fit or would be spoiled.
             StorageError: What its recipe was cannot be understood.
         """
         stored = self._stored_recipe() if self._keys() else {}
@@ -46,47 +47,49 @@ class Checkpoints:
                 expected=stored[other[0]],
                 next_step="choose another output, and start from this one's weights",
             )
+
+    def claim(self, recipe: Mapping[str, str]) -> None:
+        """Makes the store that of a run by this recipe; one worker does it for all."""
         self._storage.put(_RECIPE, json.dumps(dict(recipe), indent=1).encode())
 
     def put(self, num_images: int, state: Mapping[str, Any]) -> None:
-        """Keeps a state and one before it; what a run that went back has left behind it goes first."""
-        for key in self._keys():
-            if _num_images(key) > num_images:
-                self._storage.delete(key)
+        """Keeps a state and one before it."""
         content = io.BytesIO()
         torch.save(state, content)
         self._storage.put(f"{_FOLDER}{num_images:012d}.pt", content.getvalue())
         for key in self._keys()[:-_NUM_KEPT]:
             self._storage.delete(key)
 
-    def last(self, device: torch.device, tell: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest whole state, if there is any; damaged ones after it are told.
+    def last(self) -> dict[str, Any] | None:
+        """The newest whole state, if there is any, on the CPU: whoever loads it copies it to its device.
 
         Raises:
             StorageError: There are some, and all are damaged.
         """
-        damaged = ""
-        for key in reversed(self._keys()):
-            content = self._storage.get(key)
-            if content is None:
-                continue
-            try:
-                state: dict[str, Any] = torch.load(
-                    io.BytesIO(content), weights_only=True, map_location=device
-                )
-                Position(*state["position"])
-            except Exception as error:
-                damaged = f"{self._where}/{key}"
-                tell(f"{damaged} is damaged ({len(content)} bytes, {type(error).__name__})")
-                continue
-            return state
-        if damaged:
+        keys = self._keys()
+        for key in reversed(keys):
+            state = _state_of(self._storage.get(key))
+            if state is not None:
+                return state
+        if keys:
             raise StorageError(
                 "no checkpoint can be read",
-                where=damaged,
+                where=f"{self._where}/{keys[-1]}",
                 next_step="delete the folder checkpoints to start from the beginning",
             )
         return None
+
+    def set_aside_damaged(self) -> list[str]:
+        """Renames checkpoints after the last whole one, which would count as newer; says which."""
+        damaged = []
+        for key in reversed(self._keys()):
+            content = self._storage.get(key)
+            if content is None or _state_of(content) is not None:
+                break
+            self._storage.put(f"{key}.damaged", content)
+            self._storage.delete(key)
+            damaged.append(f"{self._where}/{key}")
+        return damaged
 
     def _stored_recipe(self) -> dict[str, str]:
         content = self._storage.get(_RECIPE) or b"{}"
@@ -105,5 +108,15 @@ class Checkpoints:
         return sorted(info.key for info in self._storage.list(_FOLDER) if _NAME.fullmatch(info.key))
 
 
-def _num_images(key: str) -> int:
-    return int(PurePosixPath(key).stem)
+def _state_of(content: bytes | None) -> dict[str, Any] | None:
+    """What a checkpoint holds; None where it is damaged."""
+    if content is None:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        Position(*state["position"])
+    except UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
+        return None
+    return state

@@ -1,8 +1,8 @@
 """The curves of a run, kept beside its weights: a log, event files for TensorBoard, and sample pictures.
 
 The log, `log.jsonl`, has an object a line: how many `images` were seen and in how many `seconds`, the
-`stage`, and either `learning_rate`, `losses` and `gradient_norms`, or the `figures` of a validation. A number
-that is not finite is null.
+`stage`, and either `learning_rate`, `losses`, `gradient_norms` and the `signs` of a game, or the `figures` of
+a validation. A number that is not finite is null.
 """
 
 from __future__ import annotations
@@ -79,10 +79,12 @@ class Curves:
                 "learning_rate": learning_rate,
                 "losses": _told(log.losses),
                 "gradient_norms": _told(log.gradient_norms),
+                "signs": _told(log.figures),
             },
         )
         named = {f"losses/{name}": value for name, value in log.losses.items()}
         named |= {f"gradient_norms/{name}": value for name, value in log.gradient_norms.items()}
+        named |= {f"signs/{name}": value for name, value in log.figures.items()}
         self._events.scalars(position.num_images, named | {"learning_rate": learning_rate})
         if time.monotonic() - self._stored_s >= _STORE_EVERY_S:
             self._store_log()

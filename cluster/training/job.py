@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any
 
 from cluster.places import place_of
@@ -141,7 +141,7 @@ class TrainJob:
         named = {
             "arch": self.arch.name,
             "network": self.config,
-            "start": PurePosixPath(self.start).name if self.start else "random weights",
+            "start": place_of(self.start).name if self.start else "random weights",
             "crops.lr_px": self.lr_crop_px,
             "crops.least_rescale": self.least_rescale,
             "degradation": self.degradation,

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any
 
 from torch import nn
 
+from cluster.places import place_of
 from cluster.storage import Storage
 from cluster.training.checkpoints import Checkpoints
 from cluster.training.curves import Curves
@@ -102,6 +102,4 @@ def _sources(job: TrainJob, names: tuple[str, ...]) -> tuple[Source, ...]:
     """What is trained on, by the last part of the places that the job names: cards are passed on."""
     places = sorted(job.data.sources, key=len, reverse=True)
     counts = Counter(next((place for place in places if place in name), name) for name in names)
-    return tuple(
-        Source(PurePosixPath(place).name, counts[place]) for place in job.data.sources if counts[place]
-    )
+    return tuple(Source(place_of(place).name, counts[place]) for place in job.data.sources if counts[place])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import torch
@@ -55,13 +55,18 @@ def train(
     task = SuperResolution(
         job, group, data.pictures.only(parts.training), data.pictures.only(parts.validation)
     )
-    state = checkpoints.last(group.device, tell if group.is_first else _nobody)
+    recipe = job.recipe() | {"pictures": _told_pictures(data, parts)}
+    checkpoints.refuse_other(recipe)
+    state = checkpoints.last()
+    num_images = 0 if state is None else Position(*state["position"]).num_images
     network = _network(job, task, is_new=state is None)
-    checkpoints.claim(job.recipe() | {"pictures": _told_pictures(data, parts)})
+    _refuse_other_workers(group, recipe | {"images seen": str(num_images)}, job.output_url)
     with contextlib.ExitStack() as stack:
         record = None
         if group.is_first:
-            num_images = 0 if state is None else Position(*state["position"]).num_images
+            checkpoints.claim(recipe)
+            for damaged in checkpoints.set_aside_damaged():
+                tell(f"{damaged} is damaged and was set aside")
             record = stack.enter_context(closing(Record(job, task, storage, num_images, tell)))
             record.told(_told_data(data, len(parts.validation)))
             record.told(f"bicubic interpolation: {task.measure_bicubic()}")
@@ -77,14 +82,9 @@ def train(
         )
         if state is not None:
             trainer.load_state_dict(state)
-        _refuse_other_starts(group, trainer.position, job)
         if state is not None and record is not None:
             record.told(f"goes on from image {trainer.position.num_images}")
         return trainer.run(is_over)
-
-
-def _nobody(sentence: str) -> None:
-    """Hears what other workers than the first would tell."""
 
 
 def _told_pictures(data: TrainingData, parts: Split) -> str:
@@ -105,21 +105,22 @@ def _told_data(data: TrainingData, num_validation: int) -> str:
     )
 
 
-def _refuse_other_starts(group: Group, position: Position, job: TrainJob) -> None:
-    """Lets workers begin that all begin at one place.
+def _refuse_other_workers(group: Group, recipe: Mapping[str, str], output_url: str) -> None:
+    """Lets workers begin that all see the same: then what each does by itself fits together.
 
     Raises:
-        StorageError: They do not, as where each has an output folder of its own.
+        StorageError: They do not, as where folders of one name are not those of one machine.
     """
-    own = torch.tensor([position.num_images], device=group.device)
+    digest = hashlib.blake2b(repr(sorted(recipe.items())).encode(), digest_size=7).digest()
+    own = torch.tensor([int.from_bytes(digest, "little")], device=group.device)
     first = own.clone()
     group.take_from_first([first])
     if group.agree(bool(first != own)):
         raise StorageError(
-            "workers do not see the same checkpoints",
-            where=job.output_url,
-            got=f"worker {group.rank} would go on from image {position.num_images}",
-            next_step="give an output that all machines see, as a shared folder or s3://bucket/prefix",
+            "workers do not see the same pictures, or not the same checkpoints",
+            where=output_url,
+            got=f"worker {group.rank}: {recipe['pictures']}; {recipe['images seen']} images seen",
+            next_step="name places that all machines see alike, as shared folders or s3://bucket/prefix",
         )
 
 

@@ -38,7 +38,11 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 def log(curves: Curves, num_images: int, loss: float = 0.5) -> None:
-    curves.log(Position(0, num_images // 8, num_images), StepLog({"l1": loss}, {"generator": 2.0}), 1e-3)
+    curves.log(
+        Position(0, num_images // 8, num_images),
+        StepLog({"l1": loss}, {"generator": 2.0}, {"beta": 0.2}),
+        1e-3,
+    )
 
 
 def validate(curves: Curves, num_images: int) -> None:
@@ -101,6 +105,7 @@ def test_a_line_tells_images_seconds_losses_rate_and_norms(storage: Storage) -> 
         "learning_rate": 1e-3,
         "losses": {"l1": 0.5},
         "gradient_norms": {"generator": 2.0},
+        "signs": {"beta": 0.2},
     }
 
 
@@ -187,6 +192,7 @@ def test_tensorboard_gets_every_number_and_the_pictures(storage: Storage) -> Non
         "learning_rate",
         "losses/l1",
         "gradient_norms/generator",
+        "signs/beta",
         "validation/psnr_y",
         "samples",
     }

@@ -200,10 +200,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_goes_on(tmp_path: Path)
 
     told = list[str]()
     assert train(job(tmp_path, "run"), Group(), tell=told.append)
-    assert any(f"{newest.name} is damaged (1000 bytes" in sentence for sentence in told)
+    assert any(f"{newest.name} is damaged and was set aside" in sentence for sentence in told)
+    assert newest.with_suffix(".pt.damaged").stat().st_size == 1000
     assert all(torch.equal(expected[key], value) for key, value in weights(tmp_path, "run").items())
 
-    for each in (tmp_path / "run" / "checkpoints").iterdir():
+    for each in (tmp_path / "run" / "checkpoints").glob("*.pt"):
         each.write_bytes(b"")
     with pytest.raises(StorageError, match="no checkpoint can be read"):
         train(job(tmp_path, "run"), Group())
@@ -337,6 +338,14 @@ def test_files_of_others_in_the_output_do_no_harm(tmp_path: Path) -> None:
 
     assert train(job(tmp_path, "run"), Group())
     assert (tmp_path / "run" / "checkpoints" / "mine.pt").exists()
+
+
+def test_the_signs_of_a_game_are_in_the_log(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(adversarial(tmp_path, "run"), Group())
+
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"loss_scale"} <= [line for line in lines if "losses" in line][-1]["signs"].keys()
 
 
 def test_the_best_weights_come_again_where_they_were_deleted(tmp_path: Path) -> None:
