@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from cluster.training import TrainJob
+from cluster.training import PixelStage, TrainJob
 from cluster.training.data import TrainingData, read_pictures
 from cluster.training.split import split
 from cluster.training.super_resolution import SuperResolution, refuse_misfits
@@ -21,6 +21,7 @@ from jobs.pictures import write_png
 from jobs.view import printable
 from sr_core.metrics.cost import num_macs, num_parameters
 from sr_core.model import Model
+from sr_core.train.adversarial_stage import AdversarialStage
 from sr_core.train.degradations.sheet import sheet
 from sr_core.train.group import Group
 from sr_core.train.trainer import Stage
@@ -59,6 +60,7 @@ def write_sheet(job: TrainJob, path: Path) -> None:
         StorageError: A store fails, or the file cannot be written.
     """
     refuse_existing([path], overwrite=False)
+    refuse_misfits(job, Group())
     pictures = read_pictures(job.data).pictures
     training = pictures.only(split(pictures, job.validation).training)
     batch = SuperResolution(job, Group(), training, pictures.only([])).first_batch()
@@ -83,7 +85,7 @@ def _network_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
 def _stage_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
     for number, each in enumerate(job.stages):
         stage = each.stage
-        losses = " + ".join(f"{weight:g} {name}" for name, weight in each.losses)
+        losses = " + ".join(f"{weight:g} {name}" for name, weight in _losses_of(each))
         facts = (
             f"{stage.num_images:,} images",
             f"{stage.num_batches:,} batches of {stage.batch_size}",
@@ -92,6 +94,15 @@ def _stage_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
             f"about {-(-training_bytes(job, stage) // _MIB):,} MiB beside the pictures",
         )
         yield f"stage {number}", "; ".join(facts)
+
+
+def _losses_of(stage: PixelStage | AdversarialStage) -> Iterator[tuple[str, float]]:
+    """All that the network makes small in a stage, and the weight of each."""
+    yield from stage.losses
+    if isinstance(stage, AdversarialStage):
+        yield from ((each.network, each.weight) for each in stage.perceptual)
+        game = stage.adversarial
+        yield f"{game.loss} against {game.discriminator} ({game.updates.rule})", game.weight
 
 
 def training_bytes(job: TrainJob, stage: Stage) -> int:

@@ -123,6 +123,19 @@ def test_a_run_whose_time_is_over_is_no_failure_and_goes_on_later(
     assert "goes on from image 8" in capsys.readouterr().err
 
 
+def test_a_plan_says_what_a_stage_against_a_discriminator_makes_small(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spec(folder, tmp_path / "run")
+    game = "{loss: hinge, discriminator: patch, updates: {rule: gem}}"
+    text = path.read_text().replace("losses: {mse: 1}}", f"losses: {{mse: 1}}, game: {game}}}")
+    path.write_text(text.replace("- {kind: pixel, images: 80", "- {kind: adversarial, images: 80"))
+
+    assert run("train", path, "--plan") == 0
+
+    assert "1 mse + 0.1 hinge against patch (gem)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_sheet_shows_crops_beside_what_the_network_gets_of_them_and_trains_nothing(
     folder: Path, tmp_path: Path
 ) -> None:
