@@ -68,6 +68,14 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def films(clip: Path) -> Path:
+    """A folder that a fast machine, too, is long at: of the films, `clip.mp4` comes first."""
+    for number in range(9):
+        clip.with_name(f"later-{number}.mp4").write_bytes(clip.read_bytes())
+    return clip.parent
+
+
 @pytest.fixture(autouse=True)
 def _no_other_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the environment says of clusters is not for these."""
@@ -175,10 +183,10 @@ def test_inputs_are_looked_for_on_the_cluster_alone(framelift: Framelift, head: 
 
 @pytest.mark.slow
 def test_a_stopped_job_ends_in_order_and_goes_on_when_it_is_submitted_again(
-    framelift: Framelift, head: RayHead, clip: Path
+    framelift: Framelift, head: RayHead, films: Path
 ) -> None:
     out = framelift.folder / "out"
-    arguments = (clip.parent, out, "--address", head.address, *_SLOW)
+    arguments = (films, out, "--address", head.address, *_SLOW)
     first = f"first-{secrets.token_hex(3)}"
     following = Following(framelift.folder, *arguments, "--submission-id", first)
     until(lambda: len(receipts(out)) >= 1, following.process)
@@ -187,22 +195,23 @@ def test_a_stopped_job_ends_in_order_and_goes_on_when_it_is_submitted_again(
     states = [json.loads(path.read_text())["state"] for path in (out / ".framelift" / "runs").iterdir()]
     assert states == ["stopped"], "it was told to end, and said so"
     before = receipts(out)
-    assert len(before) < 6, "there is something left to do"
+    assert len(before) < 60, "there is something left to do"
 
     said = framelift("submit", *arguments, "--no-wait")
     assert "submitted as framelift-" in said
     assert "frames" not in said
     until((out / "clip.mp4").exists)
     assert before.items() <= receipts(out).items(), "a segment that was committed was computed again"
+    ray_job(head, "stop", said.partition("submitted as ")[2].split()[0])
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_the_job_running_and_its_name_taken(
-    framelift: Framelift, head: RayHead, clip: Path
+    framelift: Framelift, head: RayHead, films: Path
 ) -> None:
     out = framelift.folder / "out"
     name = f"job-{secrets.token_hex(3)}"
-    arguments = (clip.parent, out, "--address", head.address, *_SLOW, "--submission-id", name)
+    arguments = (films, out, "--address", head.address, *_SLOW, "--submission-id", name)
     following = Following(framelift.folder, *arguments)
     until(lambda: "starting: " in following.printed, following.process)
     following.process.send_signal(signal.SIGINT)
