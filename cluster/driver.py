@@ -127,7 +127,7 @@ class Driver:
             raise
         if not self._ledger.stopped:
             self._forget_begun_stills()
-        report = self._ledger.report()
+        report = replace(self._ledger.report(), model=self._request.job.model)
         try:
             self._storage.put(self._inputs.report_key, report.to_json())
         except StorageError as error:

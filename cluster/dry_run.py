@@ -47,7 +47,8 @@ def dry_run(request: Request, inputs: InputSet, settings: WorkerSettings) -> Dry
         request, inputs, manifest.survey(i.output_name for i in inputs.inputs), known
     )
     worker = Worker("cuda" if settings.num_gpus else "cpu", max(1, round(settings.num_cpus)))
-    plan = known or JobPlan(request.job, fix_settings(request.job, worker.device_class))
+    # The job as asked now: its weights may lie elsewhere than when the plan was fixed.
+    plan = JobPlan(request.job, known.fixed if known else fix_settings(request.job, worker.device_class))
     videos: list[VideoPlan] = []
     stills: list[StillPlan] = []
     failed: list[tuple[Input, FrameliftError]] = []

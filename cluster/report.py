@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from cluster.job import ModelRef
+
 FileState = Literal["done", "skipped", "damaged", "failed"]
 SnapshotState = Literal["starting", "running", "finished", "stopped"]
 
@@ -62,6 +64,7 @@ class JobReport:
     Attributes:
         ignored: Files of the input folder that are neither videos nor images by their names.
         stopped: Why the whole job stopped early; empty if it ran to its end.
+        model: What upscaled; None in reports of before it was written down.
     """
 
     job_id: str
@@ -71,6 +74,7 @@ class JobReport:
     outcomes: tuple[FileOutcome, ...]
     ignored: tuple[str, ...] = ()
     stopped: str = ""
+    model: ModelRef | None = None
 
     @property
     def exit_code(self) -> int:

@@ -52,6 +52,8 @@ def sort_out(
             f"{len(taken)} outputs exist already that were not made from these sources with this spec",
             where=inputs.output_url,
             got=", ".join(taken[:5]) + (", ..." if len(taken) > 5 else ""),
-            next_step="choose another output folder, or --overwrite to replace them",
+            expected=f"outputs of this spec, whose model is {request.job.model.name}",
+            next_step="choose another output folder, name the model that they were made with, "
+            "or --overwrite to replace them",
         )
     return unfinished, finished

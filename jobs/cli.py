@@ -287,9 +287,13 @@ def export_command(
 def preview_command(
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video, also s3://.")],
     models: Annotated[
-        list[str],
-        typer.Option("--model", metavar="NAME|FILE", help="Beside bicubic, which comes first; repeatable."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME|FILE",
+            help="Beside bicubic, which comes first; repeatable. By default what `upscale` would take.",
+        ),
+    ] = None,
     start: Annotated[float, typer.Option("--start", min=0, metavar="S", help="Where it begins.")] = 0.0,
     seconds: Annotated[float, typer.Option("--seconds", min=0.001, metavar="S", help="Its length.")] = 3.0,
     out: Annotated[str, typer.Option("--out", metavar="FILE.mp4", help="The file to write.")] = "preview.mp4",
@@ -320,9 +324,10 @@ def preview_command(
             "--overwrite": overwrite,
         }
         spec = spec_of_flags(out, given, source=("CLIP", clip))
+        from jobs.models import choose_model
         from jobs.preview import preview
 
-        return preview(spec, models, start, seconds)
+        return preview(spec, models or [choose_model(spec).name], start, seconds)
 
     _exit_with(body)
 

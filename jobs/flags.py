@@ -50,8 +50,8 @@ class Flag:
 
 
 FLAGS = (
-    Flag("--model", "model", "NAME|FILE", "A model or a weights file, also s3://."),
-    Flag("--blend", "blend.model", "FILE", "Other weights of that network, to blend its own with."),
+    Flag("--model", "model", "NAME|FILE", "A model or a weights file, also s3://; auto: the bundled one."),
+    Flag("--blend", "blend.model", "NAME|FILE", "Other weights of that network, to blend its own with."),
     Flag("--strength", "blend.strength", "S", "Their part, 0 to 1."),
     Flag("--scale", "scale", "N", "Output size / input size."),
     Flag("--height", "height", "PX", "Output height in place of a scale."),

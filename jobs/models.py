@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,61 @@ from cluster.job import BlendRef, ModelRef
 from cluster.storage import open_storage
 from cluster.storage.address import is_s3, join_url, split_url
 from cluster.weights import model_at
+from jobs.spec import AUTO_MODEL, UpscaleSpec
 from jobs.view import console, printable
 from sr_core.blend import Blend
-from sr_core.card import Card, card_key, figure_text, read_card
+from sr_core.card import Card, Source, card_key, figure_text, read_card
 from sr_core.errors import ModelError
 from sr_core.kernels import Kernel
-from sr_core.pretrained import BUNDLED
+from sr_core.pretrained import BUNDLED, DEFAULTS
 
 if TYPE_CHECKING:
     from sr_core.model import Model
 
 _log = logging.getLogger(__name__)
+
+_DEFAULT_SCALE = 2
+_FALLBACK = Kernel.LANCZOS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model of a job.
+
+    Attributes:
+        name: As a spec may name it.
+        why: Why it is this one, and what else could be; empty where the spec names it.
+    """
+
+    name: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"model: {self.name}" + (f" ({self.why})" if self.why else "")
+
+
+def choose_model(spec: UpscaleSpec) -> Choice:
+    """The model that `spec` names, or the one that is taken where it names none.
+
+    It follows from the spec alone: were it chosen by the device, several drivers of one spec would be at
+    different jobs, and what was begun on one machine could not be ended on another.
+    """
+    if spec.model != AUTO_MODEL:
+        return Choice(spec.model)
+    scale = spec.scale or _DEFAULT_SCALE
+    name = DEFAULTS.get(scale, "")
+    if name in BUNDLED:
+        return Choice(name, "none is named: this one is bundled; 'framelift models' lists others")
+    why = f"none is named, and no bundled model makes x{scale}: give weights that do, as --model FILE"
+    usual = DEFAULTS[_DEFAULT_SCALE]
+    if usual in BUNDLED:
+        why += f", or in place of the scale a --height, which {usual} is fitted to"
+    return Choice(_FALLBACK, why)
+
+
+def with_model(spec: UpscaleSpec, choice: Choice) -> UpscaleSpec:
+    """`spec` with its model named."""
+    return spec.model_copy(update={"model": choice.name})
 
 
 def models() -> int:
@@ -38,6 +83,7 @@ def models() -> int:
     for name, path in BUNDLED.items():
         named.add_row(Text(name), *map(Text, _bundled_facts(str(path))))
     to.print(named)
+    to.print(Text(f"\n{_default_text()}"))
     to.print(Text("\nWeights files go by their path; 'framelift models FILE' says what one holds.\n"))
     archs = _table("architecture", "paper", "published as")
     for arch in ARCHS:
@@ -80,7 +126,7 @@ def find_model(name_or_url: str, scale: int | None = None, blend: Blend | None =
     Args:
         name_or_url: Its name, or the path or S3 URL of its weights.
         scale: That the spec asks for; weights of another one contradict it.
-        blend: Other weights, by path or S3 URL, that its own are blended with.
+        blend: Other weights, by name, path or S3 URL, that its own are blended with.
 
     Raises:
         ModelError: The name is unknown, or the weights cannot be used, or not for this scale, or not blended.
@@ -89,6 +135,8 @@ def find_model(name_or_url: str, scale: int | None = None, blend: Blend | None =
     if name_or_url in set(Kernel):
         return ModelRef(name_or_url)
     path = str(BUNDLED.get(name_or_url, name_or_url))
+    if blend is not None:
+        blend = replace(blend, path=str(BUNDLED.get(blend.path, blend.path)))
     model = model_at(path, scale, blend)
     for note in model.origin.notes if model.origin else ():
         _log.warning("%s: %s", name_or_url, note)
@@ -148,8 +196,8 @@ def _card_facts(file: str) -> Iterator[tuple[str, str]]:
         return
     if card.figures:
         yield "figures", _figures_text(card)
-    if card.sources:
-        yield "learnt from", ", ".join(f"{source.name} ({source.num_pictures:,})" for source in card.sources)
+    for source in card.sources:
+        yield "learnt from", _source_text(source)
     yield "licence", card.licence or "not stated"
 
 
@@ -160,6 +208,19 @@ def _bundled_facts(path: str) -> tuple[str, ...]:
         raise ModelError("A bundled model has no card", where=path, next_step="install Framelift again")
     facts = str(card.scale), card.arch, f"{card.num_parameters:,}"
     return (*facts, _figures_text(card), card.licence)
+
+
+def _default_text() -> str:
+    """Which model is taken where none is named."""
+    found = [f"{name} makes x{scale}" for scale, name in DEFAULTS.items() if name in BUNDLED]
+    rest = f"{_FALLBACK} any other scale" if found else f"{_FALLBACK} is taken"
+    return f"Where no model is named, {', and '.join([*found, rest])}."
+
+
+def _source_text(source: Source) -> str:
+    """Pictures that were learnt from, with whose they are."""
+    rights = "; ".join(text for text in (source.licence, source.attribution) if text)
+    return f"{source.name} ({source.num_pictures:,})" + (f": {rights}" if rights else "")
 
 
 def _figures_text(card: Card) -> str:

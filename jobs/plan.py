@@ -17,6 +17,7 @@ from cluster.machines import WorkerRequest
 from cluster.plan import Input, StillPlan, VideoPlan
 from cluster.report import Estimate
 from cluster.request import Request
+from jobs.models import Choice, choose_model, with_model
 from jobs.spec import UpscaleSpec
 from jobs.upscale import request_of
 from jobs.view import console, duration_text, printable
@@ -95,11 +96,13 @@ class PlannedJob:
     """What a job would do.
 
     Attributes:
+        model: That would be taken.
         ignored: Files of the input folder that are neither videos nor images by their names.
         estimate: None where nothing could be measured.
     """
 
     job_id: str
+    model: Choice
     files: tuple[PlannedFile, ...]
     ignored: tuple[str, ...] = ()
     estimate: Estimate | None = None
@@ -112,7 +115,8 @@ def plan(spec: UpscaleSpec, *, as_json: bool = False) -> int:
         The exit code that the job would have as far as is known: 3 where some inputs cannot be done.
     """
     inputs = find_inputs(spec.input_url, spec.output_url, spec.video, spec.image, spec.sequences)
-    planned = _plan(request_of(spec), inputs, spec.workers)
+    choice = choose_model(spec)
+    planned = _plan(request_of(with_model(spec, choice)), choice, inputs, spec.workers)
     if as_json:
         print(json.dumps(asdict(planned), indent=2))
     else:
@@ -125,6 +129,7 @@ def show_plan(planned: PlannedJob, to: Console) -> None:
     to.print(_table(planned.files))
     for line in _notes(planned):
         to.print(Text(line))
+    to.print(Text(printable(str(planned.model))), soft_wrap=True)
     waiting = [file for file in planned.files if file.state == "waiting"]
     num_frames, num_segments = sum(f.num_frames for f in waiting), sum(f.num_segments for f in waiting)
     num_skipped = sum(file.state == "skipped" for file in planned.files)
@@ -180,7 +185,7 @@ def _estimate_text(estimate: Estimate) -> str:
     )
 
 
-def _plan(request: Request, inputs: InputSet, workers: WorkerRequest) -> PlannedJob:
+def _plan(request: Request, model: Choice, inputs: InputSet, workers: WorkerRequest) -> PlannedJob:
     """Plans as the driver would, in this process and without leaving anything behind."""
     from cluster.dry_run import dry_run  # loads torch
 
@@ -195,7 +200,7 @@ def _plan(request: Request, inputs: InputSet, workers: WorkerRequest) -> Planned
     refused = [PlannedFile(name, "", "failed", reason=why) for name, why in inputs.refused]
     files = [*planned, *skipped, *failed, *refused]
     files.sort(key=lambda file: file.source)
-    return PlannedJob(request.job.id, tuple(files), inputs.ignored, found.estimate)
+    return PlannedJob(request.job.id, model, tuple(files), inputs.ignored, found.estimate)
 
 
 def _num_gpus() -> int:

@@ -32,6 +32,9 @@ from sr_core.blend import Blend
 from sr_core.errors import SpecError
 from sr_core.kernels import Kernel
 
+AUTO_MODEL = "auto"
+"""What stands for the model where none is named."""
+
 _EVEN_BLEND = 0.5
 
 
@@ -40,7 +43,7 @@ class BlendSpec:
     """Other weights of the model's network, which are blended with the model's own.
 
     Attributes:
-        model: The path of the other weights file.
+        model: The other weights, by their path or as a bundled model.
         strength: Its part: 0 is the model as it is, 1 the other; by default 0.5.
     """
 
@@ -68,7 +71,8 @@ class UpscaleSpec(BaseModel):
     Attributes:
         input: A video or image file, or a folder of them, relative to the current directory.
         output: The file or folder to write; folders mirror the tree of the input.
-        model: A name that `framelift models` lists, or the path of a weights file.
+        model: A name that `framelift models` lists, or the path of a weights file; `auto` is the bundled
+            model that makes the scale, or lanczos where there is none.
         blend: What the model's weights are blended with.
         scale: Output size / input size; by default that of the model's weights, or 2. Weights that do not
             tell theirs need it.
@@ -89,7 +93,7 @@ class UpscaleSpec(BaseModel):
 
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
-    model: str = Field(default="lanczos", min_length=1)
+    model: str = Field(default=AUTO_MODEL, min_length=1)
     blend: BlendSpec = BlendSpec()
     scale: int | None = Field(default=None, ge=1, le=16)
     height: int | None = Field(default=None, ge=16, le=32768)
@@ -126,8 +130,8 @@ class UpscaleSpec(BaseModel):
     @field_validator("height")
     @classmethod
     def _instead_of_scale(cls, height: int | None, info: ValidationInfo) -> int | None:
-        is_interpolation = info.data.get("model") in set(Kernel)
-        if height is not None and info.data.get("scale") is not None and is_interpolation:
+        brings_no_scale = info.data.get("model") in {AUTO_MODEL, *Kernel}
+        if height is not None and info.data.get("scale") is not None and brings_no_scale:
             raise _misfit(("height", "given beside a scale; give one of the two"))
         return height
 
@@ -209,6 +213,8 @@ def _blend_misfits(blend: BlendSpec, model: str) -> Iterator[tuple[str, str]]:
     for name, key in ((model, "model"), (blend.model, "blend.model")):
         if name in set(Kernel):
             yield key, f"got {name!r}, which has no weights; expected a weights file, as two are blended"
+    if model == AUTO_MODEL:
+        yield "blend.model", "given without a model; name the one that it is blended with"
     try:
         with_settings(blend.model, S3Settings())
     except SpecError as error:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cluster.storage.address import is_s3
-from jobs.models import find_model
+from jobs.models import Choice, choose_model, find_model, with_model
 from jobs.spec import UpscaleSpec
 from jobs.view import printable
 from sr_core.errors import FrameliftError, SpecError, WorkerError
@@ -75,11 +75,12 @@ def submit(spec: UpscaleSpec, address: str, *, wait: bool = True, submission_id:
     """
     name = submission_id or f"framelift-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(3)}"
     _check(spec, address, name)
+    choice = choose_model(spec)  # here, so that what is told here is what the cluster takes
     with tempfile.TemporaryDirectory(prefix="framelift-") as folder:
-        pack(spec, Path(folder))
+        pack(with_model(spec, choice), Path(folder))
         client = _connect(address)
         _send(client, address, name, folder)
-    print(_told(spec, address, name), flush=True)
+    print(_told(spec, choice, address, name), flush=True)
     if not wait:
         return 0
     try:
@@ -92,6 +93,8 @@ def submit(spec: UpscaleSpec, address: str, *, wait: bool = True, submission_id:
 
 def pack(spec: UpscaleSpec, folder: Path) -> None:
     """Writes into `folder` what the job needs of this machine: `job.yaml`, and weights that lie here.
+
+    The model must be named.
 
     Equal specs with equal weights give equal folders, of which Ray uploads one.
 
@@ -328,10 +331,11 @@ def _refused(address: str, error: Exception) -> WorkerError:
     )
 
 
-def _told(spec: UpscaleSpec, address: str, submission_id: str) -> str:
+def _told(spec: UpscaleSpec, choice: Choice, address: str, submission_id: str) -> str:
     return "\n".join(
         [
             f"submitted as {submission_id}",
+            f"  {printable(str(choice))}",
             f"  follow: {_ray_job('logs', submission_id, address)} --follow",
             f"  stop:   {_ray_job('stop', submission_id, address)}",
             f"  status: {shlex.join(['framelift', 'status', spec.output_url])}",

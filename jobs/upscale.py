@@ -17,9 +17,9 @@ from cluster.sight import Sight
 from cluster.storage import open_storage
 from cluster.storage.address import join_url
 from cluster.weights import shared_weights
-from jobs.models import find_model
+from jobs.models import choose_model, find_model, with_model
 from jobs.spec import UpscaleSpec
-from jobs.view import console, progress_view, show_summary
+from jobs.view import console, printable, progress_view, show_summary
 from jobs.which_ray import close_off_local_ray, cluster_address
 
 
@@ -33,18 +33,20 @@ def upscale(spec: UpscaleSpec) -> int:
         FrameliftError: Nothing ran, or the store or the workers ended it all.
     """
     inputs = find_inputs(spec.input_url, spec.output_url, spec.video, spec.image, spec.sequences)
-    request = request_of(spec)
+    choice = choose_model(spec)
+    request = request_of(with_model(spec, choice))
+    print(printable(str(choice)), file=sys.stderr, flush=True)
     if cluster_address() is not None:
         model = shared_weights(request.job.model, inputs.output_url)
         request = replace(request, job=replace(request.job, model=model))
     with progress_view() as view:
         report = _run(request, inputs, spec.workers, view.update)
-    show_summary(report, join_url(inputs.output_url, inputs.report_key), console())
+    show_summary(report, str(choice), join_url(inputs.output_url, inputs.report_key), console())
     return report.exit_code
 
 
 def request_of(spec: UpscaleSpec) -> Request:
-    """What `spec` asks of the cluster, with its model found and checked."""
+    """What `spec` asks of the cluster, with the model that it names found and checked."""
     return Request(
         job=spec.job(find_model(spec.model_url, spec.scale, spec.blend_with)),
         retry=spec.retries,

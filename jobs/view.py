@@ -198,11 +198,12 @@ def _current_text(snapshot: Snapshot) -> str:
     return "now: " + ", ".join(names) + (f" and {num_more} more" if num_more else "")
 
 
-def show_summary(report: JobReport, report_place: str, to: Console) -> None:
+def show_summary(report: JobReport, model: str, report_place: str, to: Console) -> None:
     """Prints how a job went: what is not well, what was told, and the totals.
 
     Args:
         report: How it went.
+        model: With what, as a line.
         report_place: Where report.json lies.
         to: Where to print.
     """
@@ -219,6 +220,7 @@ def show_summary(report: JobReport, report_place: str, to: Console) -> None:
         )
     if report.stopped:
         to.print(Text(f"stopped: {printable(report.stopped)}", style="bold red"))
+    to.print(Text(printable(model)), soft_wrap=True)
     to.print(Text(totals_text(report)))
     to.print(Text(f"report: {printable(report_place)}"), soft_wrap=True)
 

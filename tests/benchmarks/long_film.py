@@ -50,7 +50,9 @@ def make_film(path: Path, seconds: float, fps: int, *, with_audio: bool) -> None
 def peaks_mb(film: Path, out: Path) -> dict[str, float]:
     """Peak resident memory of the driver and of the largest worker while `film` is upscaled."""
     command = [sys.executable, "-c", "from jobs.cli import main; main()", "upscale", str(film), str(out)]
-    process = subprocess.Popen([*command, "--preset", "ultrafast"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--model", "lanczos", "--preset", "ultrafast"], stderr=subprocess.DEVNULL
+    )
     peaks = {"driver": 0.0, "worker": 0.0}
     while process.poll() is None:
         peaks["driver"] = max(peaks["driver"], peak_mb(process.pid))

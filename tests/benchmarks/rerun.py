@@ -33,6 +33,7 @@ from tests.stores.fault_proxy import FaultProxy, Traffic, fault_proxy
 from tests.stores.s3_server import credentials, new_bucket, s3_server
 
 JOB = Job(ModelRef("lanczos"), scale=2)
+_ASKED = ("--model", "lanczos", "--scale", "2", "--preset", "ultrafast")
 COMMAND = (sys.executable, "-c", "from jobs.cli import main; main()")
 
 
@@ -92,7 +93,7 @@ def fill(endpoint_url: str, num_files: int) -> tuple[str, str]:
     firsts = {f"first{suffix}": content for suffix, content in samples()}
     for name, content in firsts.items():
         source.put(name, content)
-    framelift("upscale", source.url, output.url, "--scale", "2", "--workers", "1", "--preset", "ultrafast")
+    framelift("upscale", source.url, output.url, *_ASKED, "--workers", "1")
     job = replace(JOB, video=replace(JOB.video, preset="ultrafast"))
     plan = Manifest(output).plan(job)
     assert plan is not None, "the command line asks for another job than this"
@@ -131,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     with credentials(), s3_server() as endpoint_url, fault_proxy(endpoint_url) as proxy:
         source_url, output_url = fill(endpoint_url, options.files)
-        upscale = ("upscale", source_url, output_url, "--scale", "2", "--preset", "ultrafast")
+        upscale = ("upscale", source_url, output_url, *_ASKED)
         commands = {
             "upscale": (upscale, f"{options.files} done before"),
             "status": (("status", output_url, "--json"), '"num_files_skipped": ' + str(options.files)),

@@ -55,7 +55,7 @@ def undisturbed(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def _options() -> tuple[str, ...]:
-    return ("--segment-seconds", "0.5")
+    return ("--model", "lanczos", "--segment-seconds", "0.5")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.end_to_end.conftest import Framelift, sha256s
 from tests.stores.fault_proxy import FaultProxy, fault_proxy
 from tests.stores.s3_server import client, credentials, new_bucket, s3_server
 
-_FAST = ("--preset", "ultrafast", "--segment-seconds", "0.5")
+_FAST = ("--model", "lanczos", "--preset", "ultrafast", "--segment-seconds", "0.5")
 
 
 @pytest.fixture(scope="module")

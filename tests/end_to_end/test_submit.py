@@ -22,6 +22,7 @@ import pytest
 import safetensors.torch
 import yaml
 
+import jobs.models
 import jobs.submit
 from jobs.load import load_spec
 from jobs.sample import SAMPLE
@@ -33,7 +34,18 @@ from tests.end_to_end.ray_head import RAY, RayHead, ray_head
 
 _STEP_S = 0.1
 _QUICK = ("--preset", "ultrafast", "--workers", "1")
-_SLOW = ("--scale", "4", "--segment-seconds", "0.5", "--preset", "slower", "--workers", "1")
+_SLOW = (
+    "--model",
+    "lanczos",
+    "--scale",
+    "4",
+    "--segment-seconds",
+    "0.5",
+    "--preset",
+    "slower",
+    "--workers",
+    "1",
+)
 
 _EVERY_SECTION = """
 input: s3://films/in
@@ -361,6 +373,25 @@ def test_equal_specs_with_equal_weights_are_packed_equally(tmp_path: Path) -> No
         packed.append(sha256s(folder))
     assert packed[0] == packed[1]
     assert len(packed[0]) == 2
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("", "fast-x2"), ("scale: 4\n", "lanczos")])
+def test_the_model_is_chosen_where_the_job_is_submitted(
+    asked: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (jobs.models, jobs.submit):
+        monkeypatch.setattr(module, "BUNDLED", {"fast-x2": tiny_weights(tmp_path)})
+    (tmp_path / "given.yaml").write_text(f"input: /in\noutput: /out\n{asked}")
+    sent: list[tuple[list[str], str]] = []
+
+    def send(client: object, address: str, name: str, folder: str) -> None:
+        names = [path.name for path in Path(folder).iterdir()]
+        sent.append((names, load_spec(Path(folder) / "job.yaml").model))
+
+    monkeypatch.setattr(jobs.submit, "_connect", lambda address: None)
+    monkeypatch.setattr(jobs.submit, "_send", send)
+    assert jobs.submit.submit(load_spec(tmp_path / "given.yaml"), "http://head:8265", wait=False) == 0
+    assert sent == [(["job.yaml"], taken)]
 
 
 def test_both_weights_of_a_blend_are_packed(tmp_path: Path) -> None:

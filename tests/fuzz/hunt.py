@@ -114,7 +114,7 @@ def run_job(source: Path, output: Path) -> tuple[int, str, dict[str, int]]:
     """(exit code, log, peak memory of driver and worker) of the real command over a folder."""
     spec = output.with_suffix(".yaml")
     spec.write_text(
-        f"input: {source}\noutput: {output}\nscale: 2\nvideo: {{preset: ultrafast}}\n"
+        f"input: {source}\noutput: {output}\nmodel: lanczos\nscale: 2\nvideo: {{preset: ultrafast}}\n"
         f"workers: {{count: 1, silence_seconds: {_SILENCE_S}}}\n"
     )
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}

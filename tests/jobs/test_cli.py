@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import jobs.clean
+import jobs.models
 import jobs.plan
+import jobs.preview
 import jobs.status
 import jobs.submit
 import jobs.upscale
@@ -225,6 +227,16 @@ def test_plan_takes_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs.plan, "plan", plan)
     assert run("plan", "in", "out", "--scale", "4", "--json") == 0
     assert (called[0][0].scale, called[0][1]) == (4, {"as_json": True})
+
+
+def test_a_preview_shows_by_default_what_upscale_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jobs.preview, "preview", lambda *given: called.append(given[1:]) or 0)
+    monkeypatch.setattr(jobs.models, "BUNDLED", {"fast-x2": Path("fast-x2.safetensors")})
+    assert run("preview", "clip.mp4") == 0
+    assert run("preview", "clip.mp4", "--scale", "4") == 0
+    assert run("preview", "clip.mp4", "--model", "a.pth", "--model", "b.pth") == 0
+    assert [models for models, *_ in called] == [["fast-x2"], ["lanczos"], ["a.pth", "b.pth"]]
 
 
 def test_schema_and_models_and_sample_are_commands(

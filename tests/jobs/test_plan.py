@@ -13,6 +13,7 @@ from cluster.job import ImageSettings, Job, ModelRef, VideoSettings
 from cluster.plan import DeviceClass, JobPlan, fix_settings
 from cluster.plan_video import plan_video
 from cluster.video.probe import probe
+from jobs.models import Choice
 from jobs.plan import Estimate, PlannedFile, PlannedJob, plan, show_plan
 from jobs.sample import SAMPLE
 from jobs.spec import UpscaleSpec
@@ -30,12 +31,13 @@ WAITING = PlannedFile(
 )
 FAILED = PlannedFile("b.mp4", "b.mp4", "failed", reason="there is no video in it")
 DONE = PlannedFile("c.mp4", "c.mp4", "skipped")
-JOB = PlannedJob("j", (WAITING, FAILED, DONE), ("notes.txt",), Estimate(2, 24.0, 3.0, "network"))
+MODEL = Choice("fast-x2", "none is named")
+JOB = PlannedJob("j", MODEL, (WAITING, FAILED, DONE), ("notes.txt",), Estimate(2, 24.0, 3.0, "network"))
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: PlannedJob, *, as_json: bool) -> int:
     (tmp_path / "a.mp4").write_bytes(SAMPLE.read_bytes())
-    monkeypatch.setattr(jobs.plan, "_plan", lambda request, inputs, workers: job)
+    monkeypatch.setattr(jobs.plan, "_plan", lambda request, model, inputs, workers: job)
     spec = UpscaleSpec(input=str(tmp_path / "a.mp4"), output=str(tmp_path / "out"))
     return plan(spec, as_json=as_json)
 
@@ -51,6 +53,7 @@ def test_plan_shows_what_is_done_with_each_file_and_the_totals() -> None:
         "c.mp4 done before",
         "note: a.mp4: colour assumed",
         "note: 1 files are neither videos nor images by their names: notes.txt",
+        "model: fast-x2 (none is named)",
         "1 files to do with 72 frames in 1 segments; 1 done before, 1 cannot be done",
         "estimate: 0:00:03 at 24.0 fps with 2 workers; network is the bottleneck",
     ]
@@ -63,13 +66,14 @@ def test_plan_as_json_holds_the_same(
     told = json.loads(capsys.readouterr().out)
     assert [file["state"] for file in told["files"]] == ["waiting", "failed", "skipped"]
     assert told["estimate"]["slowest_stage"] == "network"
+    assert told["model"] == {"name": "fast-x2", "why": "none is named"}
 
 
 def test_plan_exits_with_3_where_an_input_cannot_be_done(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert planned(monkeypatch, tmp_path, JOB, as_json=False) == 3
-    assert planned(monkeypatch, tmp_path, PlannedJob("j", (WAITING,)), as_json=False) == 0
+    assert planned(monkeypatch, tmp_path, PlannedJob("j", MODEL, (WAITING,)), as_json=False) == 0
 
 
 def test_planned_file_says_what_the_source_is_and_what_it_becomes(tmp_path: Path) -> None:

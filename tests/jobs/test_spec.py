@@ -126,6 +126,7 @@ def test_a_blend_says_where_the_other_weights_lie_and_their_part() -> None:
             {"model": "bicubic", "blend__model": "b.pth"},
             "--model: model: got 'bicubic', which has no weights",
         ),
+        ({"blend__model": "b.pth"}, "--blend.model: blend.model: given without a model"),
         ({"model": "a.pth", "blend__model": "s3://b/b.pth?no=1"}, "--blend.model: "),
     ],
 )
@@ -141,3 +142,5 @@ def test_a_scale_beside_a_height_is_that_of_weights() -> None:
     assert (both.scale, both.height) == (3, 720)
     with pytest.raises(ValidationError, match="give one of the two"):
         UpscaleSpec(input="in", output="out", model="bicubic", scale=3, height=720)
+    with pytest.raises(ValidationError, match="give one of the two"):
+        UpscaleSpec(input="in", output="out", scale=2, height=720)

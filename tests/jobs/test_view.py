@@ -73,7 +73,12 @@ class Clock:
 
 def summary(report: JobReport) -> str:
     stream = io.StringIO()
-    show_summary(report, "out/.framelift/report.json", Console(file=stream, width=120))
+    show_summary(
+        report,
+        "model: fast-x2 (none is named)",
+        "out/.framelift/report.json",
+        Console(file=stream, width=120),
+    )
     return stream.getvalue()
 
 
@@ -151,6 +156,7 @@ def test_summary_lists_what_is_not_well_with_its_reason_and_nothing_else() -> No
     assert "36 frames missing at 1.000-2.000 s, 3.000-3.500 s" in text
     assert "there is no video in it" in text
     assert "b.mp4" not in text
+    assert "\nmodel: fast-x2 (none is named)\n" in text
     assert text.rstrip().endswith("report: out/.framelift/report.json")
 
 
