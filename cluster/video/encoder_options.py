@@ -14,6 +14,10 @@ Options = tuple[tuple[str, str], ...]
 # as they are told below, at most 55 times.
 _LARGE_SAMPLES = 1 << 25
 
+# Where it plans over several frames (cu-tree), x265 writes behind the end of its memory in frames that are
+# narrower than 52 px; 4.1 does, whatever their height.
+LEAST_CU_TREE_PX = 64
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -23,7 +27,8 @@ class Asked:
         preset: The encoder's own.
         quality: Constant quality; None is lossless.
         interval: At most so many frames from keyframe to keyframe.
-        num_samples: Of luma, in a frame.
+        width_px: Of a frame.
+        height_px: The same.
         display: HDR10 static metadata that the encoder can write, as is `light`.
     """
 
@@ -31,7 +36,8 @@ class Asked:
     quality: float | None
     threads: int
     interval: int
-    num_samples: int
+    width_px: int
+    height_px: int
     pixels: PixelFormat
     display: MasteringDisplay | None = None
     light: ContentLight | None = None
@@ -39,7 +45,7 @@ class Asked:
     @property
     def is_large(self) -> bool:
         """Whether memory must be saved."""
-        return self.num_samples > _LARGE_SAMPLES
+        return self.width_px * self.height_px > _LARGE_SAMPLES
 
 
 def x264(asked: Asked) -> Options:
@@ -60,6 +66,7 @@ def x265(asked: Asked) -> Options:
     parameters += [f"pools={asked.threads}"]
     parameters += [f"frame-threads={1 if asked.is_large else min(asked.threads, 16)}"]
     parameters += ["rc-lookahead=4", "bframes=2"] * asked.is_large
+    parameters += ["cutree=0"] * (asked.width_px < LEAST_CU_TREE_PX)
     parameters += ["lossless=1"] * (asked.quality is None)
     # Where there are no light levels it writes 0, which says that they are not known (D.3.35).
     if asked.display is not None:

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn import functional as F
 
+from cluster.video.encoder_options import LEAST_CU_TREE_PX
 from cluster.video.opening import opening_encoder
 from cluster.video.pixels import pixel_format
 from cluster.video.planes import planes_of
@@ -66,6 +67,10 @@ class _Coder:
             rate = {"qmin": str(quality), "qmax": str(quality), "flags": "+qscale"}
         return {**dict(self.options), **rate}
 
+    def least_width_px(self, num_frames: int) -> int:
+        """Of clips of so many frames."""
+        return LEAST_CU_TREE_PX if self.encoder == "libx265" and num_frames > 1 else _LEAST_PX
+
 
 _CODERS = {
     # With AVX-512 its streams differ from run to run; see `cluster.video.codecs.limited_to_avx2`.
@@ -79,7 +84,7 @@ _CODERS = {
     LossyCodec.MPEG2: _Coder("mpeg2video", "mpeg2video", (("g", "15"), ("bf", "2"))),
 }
 # The coarsest that each encoder takes.
-_MOST_QUALITY = {
+MOST_QUALITY = {
     LossyCodec.H264: 51,
     LossyCodec.HEVC: 51,
     LossyCodec.AV1: 63,
@@ -100,7 +105,7 @@ class Recoding:
     quality: int
 
     def __post_init__(self) -> None:
-        check_range(f"quality of {self.codec}", (self.quality, self.quality), 1, _MOST_QUALITY[self.codec])
+        check_range(f"quality of {self.codec}", (self.quality, self.quality), 1, MOST_QUALITY[self.codec])
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class RecodingSettings:
     def __post_init__(self) -> None:
         check_shares("probabilities", self.probabilities, len(LossyCodec))
         for codec, qualities in self.qualities.items():
-            check_range(codec, qualities, 1, _MOST_QUALITY[codec])
+            check_range(codec, qualities, 1, MOST_QUALITY[codec])
 
     @property
     def qualities(self) -> dict[LossyCodec, tuple[int, int]]:
@@ -151,16 +156,13 @@ def recoded(clip: Tensor, recoding: Recoding) -> Tensor:
         SpecError: There is no frame.
         OutputError: The encoder or decoder failed, or gave another number of frames.
     """
-    if clip.dim() != 4 or clip.shape[1] != 3 or not clip.numel() or clip.dtype != torch.uint8:
-        raise SpecError(
-            "this is no clip", got=f"{tuple(clip.shape)} of {clip.dtype}", expected="(T, 3, H, W) uint8"
-        )
     height, width = clip.shape[-2:]
     coder = _CODERS[recoding.codec]
+    packets = _packets(clip, recoding)
     try:
-        decoded = _decoded(coder, _encoded(coder, coder.options_at(recoding.quality), _padded(clip)))
+        decoded = _decoded(coder, packets)
     except av.FFmpegError as error:
-        raise OutputError("a clip cannot be encoded", where=coder.encoder, got=reason(error)) from error
+        raise OutputError("a clip cannot be decoded", where=coder.decoder, got=reason(error)) from error
     if len(decoded) != len(clip):
         raise OutputError(
             "a codec gave other frames than it got",
@@ -171,10 +173,34 @@ def recoded(clip: Tensor, recoding: Recoding) -> Tensor:
     return torch.stack([_rgb_codes(frame)[:, :height, :width] for frame in decoded])
 
 
-def _padded(clip: Tensor) -> Tensor:
+def recoded_bytes(clip: Tensor, recoding: Recoding) -> int:
+    """How large a clip becomes, without what a container adds. See `recoded`.
+
+    Raises:
+        SpecError: There is no frame.
+        OutputError: The encoder failed.
+    """
+    return sum(packet.size for packet in _packets(clip, recoding))
+
+
+def _packets(clip: Tensor, recoding: Recoding) -> list[av.Packet[Any]]:
+    if clip.dim() != 4 or clip.shape[1] != 3 or not clip.numel() or clip.dtype != torch.uint8:
+        raise SpecError(
+            "this is no clip", got=f"{tuple(clip.shape)} of {clip.dtype}", expected="(T, 3, H, W) uint8"
+        )
+    coder = _CODERS[recoding.codec]
+    try:
+        padded = _padded(clip, coder.least_width_px(len(clip)))
+        return _encoded(coder, coder.options_at(recoding.quality), padded)
+    except av.FFmpegError as error:
+        raise OutputError("a clip cannot be encoded", where=coder.encoder, got=reason(error)) from error
+
+
+def _padded(clip: Tensor, least_width_px: int) -> Tensor:
     """The clip continued to the right and below, to sides that are even and large enough."""
     height, width = clip.shape[-2:]
-    more = [max(-side % _EVEN_PX, _LEAST_PX - side) for side in (width, height)]
+    least_px = ((width, least_width_px), (height, _LEAST_PX))
+    more = [max(-side % _EVEN_PX, least - side) for side, least in least_px]
     return F.pad(clip.float(), (0, more[0], 0, more[1]), mode="replicate").div_(255)
 
 
