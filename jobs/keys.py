@@ -144,10 +144,11 @@ class Key:
 
 
 def paths(key: Key, path: Path = ()) -> Iterator[tuple[Path, Key]]:
-    """All keys below one, with places where they may stand: of lists in the first item, and of all kinds."""
-    for name, child in key.members().items():
-        yield (*path, name), child
-        yield from paths(child, (*path, name))
+    """All keys below one, with places where they may stand: of lists in the first item, and of each kind."""
+    for members in key.kinds.values():
+        for name, child in members.items():
+            yield (*path, name), child
+            yield from paths(child, (*path, name))
     item = key.item(0)
     if item is not None:
         yield from paths(item, (*path, 0))

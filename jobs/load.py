@@ -92,12 +92,17 @@ def load(kind: type[Spec], path: str | FilePath, flags: Flags | None = None) -> 
 
 
 def spec_from_flags(flags: Flags) -> UpscaleSpec:
-    """The job that a command line alone gives.
+    """The job that a command line alone gives, as `load_flags` does."""
+    return load_flags(UpscaleSpec, flags)
+
+
+def load_flags(kind: type[Spec], flags: Flags) -> Spec:
+    """The spec that a command line alone gives.
 
     Raises:
         SpecError: As `load`.
     """
-    return _Draft(UpscaleSpec, flags).finish("command line")
+    return _Draft(kind, flags).finish("command line")
 
 
 class _Misfit(Exception):  # noqa: N818 - it is a mistake of the user, told with others
@@ -248,10 +253,10 @@ class _Draft(Generic[Spec]):
         """What one error of pydantic says, as (where, problem)."""
         if "misfits" in context:  # of keys that do not fit each other, by their names in the whole spec
             yield from ((_path_of(name), problem) for name, problem in context["misfits"])
-        elif kind == "misfit":  # of a section, of which one key may be named
-            name = context["key"]
-            found = (each for each in self._places if each[: len(path)] == path and each[-1] == name)
-            yield next(found, path), context["problem"]
+        elif kind == "misfit":  # of a section, of which one key may be named, by the end of its path
+            end = _path_of(context["key"])
+            below = (each for each in self._places if each[: len(path)] == path)
+            yield next((each for each in below if each[-len(end) :] == end), path), context["problem"]
         elif kind == "value_error":
             yield path, str(context["error"])
         elif kind == "missing" and isinstance(path[-1], int):  # in a list that is too short

@@ -15,15 +15,13 @@ from rich.text import Text
 from cluster.storage.address import join_url
 from cluster.training import TrainJob
 from cluster.training import train as train_here
-from cluster.weights import model_at
 from jobs.device import device_here
 from jobs.train_plan import show_plan, write_sheet
-from jobs.train_spec import Network, TrainSpec, TrainWorkers, network_of
+from jobs.train_spec import TrainSpec, TrainWorkers
+from jobs.train_tasks import network_at
 from jobs.train_view import TrainView
 from jobs.view import console, printable
 from jobs.which_ray import close_off_local_ray, cluster_address
-from sr_core.archs import ARCHS
-from sr_core.errors import SpecError
 from sr_core.train.group import Group
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -113,19 +111,7 @@ def job_of(spec: TrainSpec) -> TrainJob:
         ModelError: They cannot be used.
         StorageError: Their store refuses or fails.
     """
-    return spec.job(spec.network or _network_at(spec.start_url or ""))
-
-
-def _network_at(url: str) -> Network:
-    origin = model_at(url).origin
-    if origin is None or origin.arch not in {arch.name for arch in ARCHS}:
-        raise SpecError(
-            "weights of this network cannot be trained",
-            where=url,
-            got=origin.arch if origin else "none",
-            expected=f"one of {', '.join(arch.name for arch in ARCHS)}",
-        )
-    return network_of(origin.arch, origin.config)
+    return spec.job(spec.network or network_at(spec.start_url or ""))
 
 
 def _run(job: TrainJob, spec: TrainSpec, stop: Stop, view: TrainView) -> bool:

@@ -12,17 +12,14 @@ from rich.text import Text
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from cluster.training import PixelStage, TrainJob
-from cluster.training.data import TrainingData, read_pictures
+from cluster.training import TrainJob
+from cluster.training.data import TrainingData
+from cluster.training.run import refuse_misfits
 from cluster.training.split import split
-from cluster.training.super_resolution import SuperResolution, refuse_misfits
 from jobs.outputs import refuse_existing
 from jobs.pictures import write_png
 from jobs.view import printable
-from sr_core.metrics.cost import num_macs, num_parameters
-from sr_core.model import Model
-from sr_core.train.adversarial_stage import AdversarialStage
-from sr_core.train.degradations.sheet import sheet
+from sr_core.metrics.cost import num_parameters
 from sr_core.train.group import Group
 from sr_core.train.trainer import Stage
 
@@ -41,7 +38,7 @@ def show_plan(job: TrainJob, to: Console) -> None:
         StorageError: A store fails.
     """
     refuse_misfits(job, Group())
-    data = read_pictures(job.data)
+    data = job.task.read(job.data)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for name, text in (*_data_facts(job, data), *_network_facts(job), *_stage_facts(job)):
         table.add_row(Text(name), Text(printable(text)))
@@ -53,7 +50,7 @@ def show_plan(job: TrainJob, to: Console) -> None:
 
 
 def write_sheet(job: TrainJob, path: Path) -> None:
-    """Writes the first crops that `job` would train on as a PNG, each beside what the network gets of it.
+    """Writes the first crops that `job` would train on as a PNG, with what the network gets of them.
 
     Raises:
         SpecError: Nothing can be trained on, or something stands there already.
@@ -61,14 +58,15 @@ def write_sheet(job: TrainJob, path: Path) -> None:
     """
     refuse_existing([path], overwrite=False)
     refuse_misfits(job, Group())
-    pictures = read_pictures(job.data).pictures
-    training = pictures.only(split(pictures, job.validation).training)
-    batch = SuperResolution(job, Group(), training, pictures.only([])).first_batch()
-    write_png(path, tuple(sheet(batch.hr_frame, batch.lr_frame)))
+    data = job.task.read(job.data)
+    parts = data.parts or split(data.pictures, job.validation)
+    training = data.pictures.only(parts.training)
+    rows = job.task.open(job, Group(), training, data.pictures.only([])).sheet()
+    write_png(path, tuple(torch.from_numpy(rows).permute(2, 0, 1)))
 
 
 def _data_facts(job: TrainJob, data: TrainingData) -> Iterator[tuple[str, str]]:
-    parts, num_left_out = split(data.pictures, job.validation), len(data.left_out)
+    parts, num_left_out = data.parts or split(data.pictures, job.validation), len(data.left_out)
     num_training, num_validation = len(parts.training), len(parts.validation)
     yield "pictures", f"{num_training} to train on, {num_validation} set aside, {num_left_out} left out"
     yield "in memory", f"{data.pictures.codes.numel() / _MIB:,.0f} MiB"
@@ -76,16 +74,14 @@ def _data_facts(job: TrainJob, data: TrainingData) -> Iterator[tuple[str, str]]:
 
 
 def _network_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
-    network, facts = job.arch.build(job.config), job.arch.facts(job.config)
-    yield "network", f"{job.arch.name}, scale {facts.scale}"
-    yield "parameters", f"{num_parameters(network):,}"
-    yield "multiply-adds", f"{num_macs(Model(network, facts, '')) / 1e9:,.1f} G for an output of 1280x720"
+    yield from job.task.facts()
+    yield "parameters", f"{num_parameters(job.task.build()):,}"
 
 
 def _stage_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
     for number, each in enumerate(job.stages):
         stage = each.stage
-        losses = " + ".join(f"{weight:g} {name}" for name, weight in _losses_of(each))
+        losses = " + ".join(f"{weight:g} {name}" for name, weight in each.goals)
         facts = (
             f"{stage.num_images:,} images",
             f"{stage.num_batches:,} batches of {stage.batch_size}",
@@ -96,29 +92,18 @@ def _stage_facts(job: TrainJob) -> Iterator[tuple[str, str]]:
         yield f"stage {number}", "; ".join(facts)
 
 
-def _losses_of(stage: PixelStage | AdversarialStage) -> Iterator[tuple[str, float]]:
-    """All that the network makes small in a stage, and the weight of each."""
-    yield from stage.losses
-    if isinstance(stage, AdversarialStage):
-        yield from ((each.network, each.weight) for each in stage.perceptual)
-        game = stage.adversarial
-        yield f"{game.loss} against {game.discriminator} ({game.updates.rule})", game.weight
-
-
 def training_bytes(job: TrainJob, stage: Stage) -> int:
     """What a single worker holds at once of network and batch, about.
 
     That is, in float32, of what a forward pass keeps for the backward one; losses and workspaces come on top.
     """
     with torch.device("meta"):
-        network = job.arch.build(job.config).to("meta")
-        own_size = -(-stage.batch_size // job.numerics.num_parts)
-        num_channels = job.arch.facts(job.config).color_mode.num_channels
-        lr_frames = torch.empty(own_size, num_channels, job.lr_crop_px, job.lr_crop_px)
-    return _kept_bytes(network, lr_frames) + _NUM_COPIES * _FLOAT_BYTES * num_parameters(network)
+        network = job.task.build().to("meta")
+        inputs = job.task.example(-(-stage.batch_size // job.numerics.num_parts))
+    return _kept_bytes(network, inputs) + _NUM_COPIES * _FLOAT_BYTES * num_parameters(network)
 
 
-def _kept_bytes(network: nn.Module, lr_frames: Tensor) -> int:
+def _kept_bytes(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     """Of what a forward pass keeps beside weights, each storage once."""
     kept: list[Tensor] = []
 
@@ -127,7 +112,8 @@ def _kept_bytes(network: nn.Module, lr_frames: Tensor) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        kept.append(network(lr_frames))
+        made = network(*inputs)
+        kept.extend([made] if isinstance(made, Tensor) else made)
     sizes = {_storage_of(each): each.untyped_storage().nbytes() for each in kept}
     for weight in network.parameters():
         sizes.pop(_storage_of(weight), None)

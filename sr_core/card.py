@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, field
+from enum import StrEnum
 from importlib import metadata
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from sr_core.errors import ModelError
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sr_core.archs.arch import Arch
+    from sr_core.weights import Named
 
 _EXACT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 _MADE_WITH = ("framelift", "torch")
@@ -35,6 +38,65 @@ _MEASURES = {
     "psnr_rgb": "PSNR of RGB, dB",
     "lpips": "LPIPS",
     "consistency": "consistency, dB",
+    "psnr": "PSNR, dB",
+    "negative_elbo": "negative ELBO, nats per image",
+    "sliced_wasserstein": "sliced Wasserstein distance",
+    "cross_entropy": "cross entropy, nats",
+    "accuracy": "share that is right",
+}
+
+
+class Purpose(StrEnum):
+    """What weights are for."""
+
+    SUPER_RESOLUTION = "super-resolution"
+    GUIDED = "guided-super-resolution"
+    GENERATION = "image-generation"
+    CLASSIFICATION = "image-classification"
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How weights are used.
+
+    Attributes:
+        does: What they do, to be filled with what the card says.
+        command: Shell or YAML that takes them, to be filled with the name of their file.
+        language: Of the command.
+        pipeline_tag: What sites that show model cards call it.
+    """
+
+    does: str
+    command: str
+    language: str
+    pipeline_tag: str
+
+
+_USES = {
+    Purpose.SUPER_RESOLUTION: _Use(
+        "frames of {card.color_mode} become {card.scale} times as large on each side",
+        "framelift upscale IN OUT --model {name}",
+        "sh",
+        "image-to-image",
+    ),
+    Purpose.GUIDED: _Use(
+        "depth maps become {card.scale} times as large on each side, with the help of a picture",
+        "framelift guide DEPTH GUIDE OUT --weights {name}",
+        "sh",
+        "image-to-image",
+    ),
+    Purpose.GENERATION: _Use(
+        "images are made of noise",
+        "framelift generate {name} OUT",
+        "sh",
+        "unconditional-image-generation",
+    ),
+    Purpose.CLASSIFICATION: _Use(
+        "pictures are told apart as one of {classes}",
+        "perceptual: [{{network: classifier, weights: {name}}}]  # in a stage of `framelift train`",
+        "yaml",
+        "image-classification",
+    ),
 }
 
 
@@ -62,9 +124,11 @@ class Card:
     Attributes:
         arch: Name of the architecture.
         config: Its hyper-parameters, as JSON has them.
-        scale: HR size / LR size.
-        color_mode: What the channels are, a value of `ColorMode`.
         num_parameters: Numbers that were learnt.
+        purpose: What it is for.
+        scale: HR size / LR size, of what makes frames or depth maps larger.
+        color_mode: What the channels of frames are, a value of `ColorMode`, of what makes these larger.
+        classes: That pictures are told apart as, in the order of the outputs.
         dtype: That the weights are stored in, as torch names it.
         sources: What they learnt from; empty where that is not known.
         recipe: How they were trained, each part by its name, in words.
@@ -76,9 +140,11 @@ class Card:
 
     arch: str
     config: dict[str, JsonValue]
-    scale: int
-    color_mode: str
     num_parameters: int
+    purpose: Purpose = Purpose.SUPER_RESOLUTION
+    scale: int | None = None
+    color_mode: str | None = None
+    classes: tuple[str, ...] = ()
     dtype: str = "float32"
     sources: tuple[Source, ...] = ()
     recipe: dict[str, str] = field(default_factory=dict)
@@ -87,12 +153,23 @@ class Card:
     licence: str = ""
     made_with: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        needed = {
+            Purpose.SUPER_RESOLUTION: ("scale", "color_mode"),
+            Purpose.GUIDED: ("scale",),
+            Purpose.CLASSIFICATION: ("classes",),
+        }
+        for name in needed.get(self.purpose, ()):
+            if not getattr(self, name):
+                problem = f"{name} is missing, without which {self.purpose} means nothing"
+                raise PydanticCustomError("missing", "{problem}", {"problem": problem})
+
 
 _CARD = TypeAdapter(Card)
 
 
 def new_card(network: nn.Module, arch: Arch, config: Any) -> Card:
-    """What a network tells of itself, made with the versions here; the rest is left open.
+    """What an upscaler tells of itself, made with the versions here; the rest is left open.
 
     Args:
         network: That of the weights.
@@ -100,12 +177,33 @@ def new_card(network: nn.Module, arch: Arch, config: Any) -> Card:
         config: Its hyper-parameters, a dataclass.
     """
     facts = arch.facts(config)
+    mode = facts.color_mode.value
+    return card_for(Purpose.SUPER_RESOLUTION, network, arch, config, scale=facts.scale, color_mode=mode)
+
+
+def card_for(
+    purpose: Purpose,
+    network: nn.Module,
+    family: Named,
+    config: Any,
+    *,
+    scale: int | None = None,
+    color_mode: str | None = None,
+    classes: tuple[str, ...] = (),
+) -> Card:
+    """The same of a network of any family, of which `Card` says what each purpose asks for besides.
+
+    Raises:
+        ValidationError: Something of that is missing.
+    """
     return Card(
-        arch=arch.name,
+        arch=family.name,
         config=json.loads(json.dumps(asdict(config))),
-        scale=facts.scale,
-        color_mode=facts.color_mode.value,
         num_parameters=sum(weight.numel() for weight in network.parameters()),
+        purpose=purpose,
+        scale=scale,
+        color_mode=color_mode,
+        classes=classes,
         made_with={name: metadata.version(name) for name in _MADE_WITH},
     )
 
@@ -170,12 +268,12 @@ def card_markdown(card: Card, name: str) -> str:
 def _front_matter(card: Card) -> list[str]:
     """What sites that show model cards read; JSON strings are YAML too."""
     licence = [f"license: {json.dumps(card.licence)}"] if card.licence else []
-    tags = json.dumps(["super-resolution", card.arch])
+    tags = json.dumps([card.purpose.value, card.arch])
     return [
         "---",
         *licence,
         "library_name: framelift",
-        "pipeline_tag: image-to-image",
+        f"pipeline_tag: {_USES[card.purpose].pipeline_tag}",
         f"tags: {tags}",
         "---",
     ]
@@ -184,13 +282,14 @@ def _front_matter(card: Card) -> list[str]:
 def _summary(card: Card, name: str) -> list[str]:
     made = ", ".join(f"{library} {version}" for library, version in card.made_with.items())
     config = ", ".join(f"{key} {json.dumps(value)}" for key, value in card.config.items())
+    use = _USES[card.purpose]
+    does = use.does.format(card=card, classes=", ".join(map(_line, card.classes)))
     return [
-        f"{card.arch} ({config}), {card.num_parameters:,} parameters: frames of {card.color_mode} become "
-        f"{card.scale} times as large on each side. Weights are {card.dtype}.",
+        f"{card.arch} ({config}), {card.num_parameters:,} parameters: {does}. Weights are {card.dtype}.",
         *([f"Made with {made}."] if made else []),
         "",
-        "```sh",
-        f"framelift upscale IN OUT --model {name}",
+        f"```{use.language}",
+        use.command.format(name=name),
         "```",
     ]
 

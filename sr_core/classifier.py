@@ -32,10 +32,15 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Stages of two 3x3 convolutions with batch norm, pooling between, and a dense layer on the mean."""
+    """Stages of two 3x3 convolutions with batch norm, pooling between, and a dense layer on the mean.
+
+    Attributes:
+        num_channels: Channels of the images.
+    """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
+        self.num_channels = config.num_channels
         self.stages = nn.ModuleList(
             nn.Sequential(*_normed(before, after), *_normed(after, after))
             for before, after in itertools.pairwise((config.num_channels, *config.widths))

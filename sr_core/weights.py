@@ -12,14 +12,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sr_core.archs.arch import Arch
 from sr_core.errors import ModelError
 
 # Where training frameworks put the weights of a checkpoint, best first.
@@ -121,7 +120,14 @@ class Told:
     config: Mapping[str, object]
 
 
-def pack_weights(network: nn.Module, arch: Arch, config: Any) -> bytes:
+class Named(Protocol):
+    """An architecture or family of networks."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see the class
+
+
+def pack_weights(network: nn.Module, arch: Named, config: Any) -> bytes:
     """A safetensors file with the weights of `network`, which tells its architecture and hyper-parameters."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     told = json.dumps({"arch": arch.name, "config": asdict(config)})

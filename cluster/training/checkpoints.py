@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -18,6 +19,7 @@ from sr_core.weights import UNREADABLE
 
 _FOLDER = "checkpoints/"
 _RECIPE = "recipe.json"
+_OWNER = "owner"
 _NUM_KEPT = 2
 _NAME = re.compile(rf"{_FOLDER}\d{{12}}\.pt")
 
@@ -29,6 +31,7 @@ class Checkpoints:
         """Of the run in `storage`, which people know as `where`."""
         self._storage = storage
         self._where = where
+        self._id = uuid4().hex.encode()
 
     def refuse_other(self, recipe: Mapping[str, str]) -> None:
         """Lets a run by this recipe go on.
@@ -49,8 +52,22 @@ class Checkpoints:
             )
 
     def claim(self, recipe: Mapping[str, str]) -> None:
-        """Makes the store that of a run by this recipe; one worker does it for all."""
+        """Makes the store that of this run, by this recipe; one worker does it for all."""
         self._storage.put(_RECIPE, json.dumps(dict(recipe), indent=1).encode())
+        self._storage.put(_OWNER, self._id)
+
+    def refuse_if_lost(self) -> None:
+        """Lets the run that has claimed the store last write there.
+
+        Raises:
+            StorageError: This one has not: it would spoil what another one keeps.
+        """
+        if self._storage.get(_OWNER) != self._id:
+            raise StorageError(
+                "another run goes on in this output, and this one ends",
+                where=self._where,
+                next_step="run one at a time; it goes on from its last checkpoint",
+            )
 
     def put(self, num_images: int, state: Mapping[str, Any]) -> None:
         """Keeps a state and one before it."""

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cluster.places import place_of
 from cluster.training.data import DataSettings
 from cluster.training.split import SplitSettings
-from cluster.video.recode import RecodingSettings
-from sr_core.archs.arch import Arch
+from cluster.training.task import TaskSettings
 from sr_core.errors import SpecError
-from sr_core.train.adversarial_stage import AdversarialStage
-from sr_core.train.degradations.batch import Degradation
-from sr_core.train.degradations.bicubic import Bicubic
+from sr_core.train.losses.weighted import check_weight
+from sr_core.train.measures import Measure
 from sr_core.train.step import Numerics
 from sr_core.train.trainer import Cadence, Stage
-from sr_core.train.validation import Measure
+
+
+class AskedStage(Protocol):
+    """One stage, of a kind that the job's task knows: a frozen dataclass that travels to workers."""
+
+    @property
+    def stage(self) -> Stage:
+        """How long, how large and how fast."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the network, before the schedule."""
+
+    @property
+    def goals(self) -> tuple[tuple[str, float], ...]:
+        """All that the network makes small, in words, and the weight of each."""
+
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class TeacherWeights:
+    """A network that is learnt from in a stage, as `sr_core.train.step.Teacher` has it.
+
+    Attributes:
+        weights: Path or S3 URL of its weights, or the name of a bundled model.
+        weight: Of what differs from its pictures, beside what differs from the truth.
+    """
+
+    weights: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self.weight, "teacher.weight")
 
 
 @dataclass(frozen=True)
@@ -29,33 +61,20 @@ class PixelStage:
         stage: How long, how large and how fast.
         losses: Weight of each of `sr_core.train.losses.pixel.PIXEL_LOSSES` that counts.
         learning_rate: Of Adam, before the schedule.
+        teacher: A network to learn from beside the truth, by the same losses.
     """
 
     stage: Stage
     losses: tuple[tuple[str, float], ...] = (("l1", 1.0),)
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
+    teacher: TeacherWeights | None = None
 
-
-@dataclass(frozen=True)
-class RecodedShare:
-    """LR pictures that go through a video codec, each as a keyframe.
-
-    Attributes:
-        share: Of pictures, about; the others stay as they are.
-        settings: How codecs and qualities are drawn.
-    """
-
-    share: float = 0.5
-    settings: RecodingSettings = field(default_factory=RecodingSettings)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise SpecError(
-                "this is no share of pictures",
-                where="share",
-                got=f"{self.share:g}",
-                expected="above 0, and 1 at most",
-            )
+    @property
+    def goals(self) -> tuple[tuple[str, float], ...]:
+        """See `AskedStage`."""
+        if self.teacher is None:
+            return self.losses
+        return *self.losses, (f"the same to {place_of(self.teacher.weights).name}", self.teacher.weight)
 
 
 @dataclass(frozen=True)
@@ -77,47 +96,31 @@ class TrainJob:
 
     Attributes:
         output_url: Of a store, for checkpoints, weights and the log.
-        arch: Name of one of `sr_core.archs.ARCHS`.
-        config: Its hyper-parameters.
+        task: The network, and what it is to learn.
         data: Pictures to train and to validate on.
-        validation: What of them is set aside.
-        lpips: LPIPS is measured there with these; not measured without.
-        best_by: What decides which weights are the best ones of a run.
         stages: One after the other.
+        validation: What of them is set aside.
+        best_by: What decides which weights are the best ones of a run; the task's first measure if None.
         start: Path or S3 URL of weights of this network to start from, in place of random ones.
-        lr_crop_px: Side of the LR crops.
-        least_rescale: Pictures are shrunk by up to this before they are cropped, at random; 1 never.
-        degradation: How LR crops are made.
-        recoding: What becomes of some of them behind it, in training and validation.
         numerics: Precision, parts and clipping.
         cadence: How often things are done, in batches.
         seed: Of everything that is random.
     """
 
     output_url: str
-    arch: Arch
-    config: Any
+    task: TaskSettings
     data: DataSettings
-    stages: tuple[PixelStage | AdversarialStage, ...]
+    stages: tuple[AskedStage, ...]
     validation: SplitSettings = field(default_factory=SplitSettings)
-    lpips: LpipsFiles | None = None
-    best_by: Measure = Measure.PSNR_Y
+    best_by: Measure | None = None
     start: str | None = None
-    lr_crop_px: int = 48
-    least_rescale: float = 1.0
-    degradation: Degradation = field(default_factory=Bicubic)
-    recoding: RecodedShare | None = None
     numerics: Numerics = field(default_factory=Numerics)
     cadence: Cadence = field(default_factory=Cadence)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.lr_crop_px < 1 or not self.stages:
-            raise SpecError(
-                "there is nothing to train",
-                got=f"{len(self.stages)} stages, crops of {self.lr_crop_px} px",
-                expected="a stage at least, and crops with pixels",
-            )
+        if not self.stages:
+            raise SpecError("there is nothing to train", where="stages", expected="a stage at least")
         for source in self.data.sources:
             if place_of(source).holds(place_of(self.output_url)):
                 raise SpecError(
@@ -126,12 +129,35 @@ class TrainJob:
                     got=self.output_url,
                     expected=f"a place outside {source}",
                 )
-        if self.best_by is Measure.LPIPS and self.lpips is None:
+        if self.decisive not in self.task.measures:
             raise SpecError(
-                "the best weights by LPIPS are asked for, which is not measured",
+                "the best weights are asked for by what is not measured",
                 where="best_by",
-                next_step="name the files that LPIPS is measured with",
+                got=self.decisive,
+                expected=", ".join(self.task.measures),
+                next_step="for lpips, name the files that it is measured with",
             )
+
+    @property
+    def decisive(self) -> Measure:
+        """What decides which weights are the best ones."""
+        return self.best_by or self.task.measures[0]
+
+    def stage_of(self, number: int, kind: type[S]) -> S:
+        """The stage of that number, which is of a kind that trains the network.
+
+        Raises:
+            SpecError: It is of another.
+        """
+        stage = self.stages[number]
+        if not isinstance(stage, kind):
+            raise SpecError(
+                "such a stage does not train this network",
+                where=f"stages.{number}",
+                got=type(stage).__name__,
+                expected=kind.__name__,
+            )
+        return stage
 
     def recipe(self) -> dict[str, str]:
         """By name, what decides the weights beside pictures and the number of workers, as text.
@@ -139,13 +165,8 @@ class TrainJob:
         Where it lies and how often it is looked at does not: a run whose recipe is the same goes on.
         """
         named = {
-            "arch": self.arch.name,
-            "network": self.config,
+            **self.task.recipe(),
             "start": place_of(self.start).name if self.start else "random weights",
-            "crops.lr_px": self.lr_crop_px,
-            "crops.least_rescale": self.least_rescale,
-            "degradation": self.degradation,
-            "recoding": self.recoding,
             "numerics": self.numerics,
             "seed": self.seed,
             "stages": self.stages,
@@ -154,7 +175,10 @@ class TrainJob:
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """What settings consist of, by dotted names; of files only their names, for cards are passed on."""
+    """What settings consist of, by dotted names; of files only their names, for cards are passed on.
+
+    Texts with a slash are places: of names that Framelift gives to things, none has one.
+    """
     if is_dataclass(value):
         yield name, type(value).__name__
         for each in fields(value):
@@ -167,4 +191,5 @@ def _leaves(name: str, value: object) -> Iterator[tuple[str, str]]:
         for key, each in value.items():
             yield from _leaves(f"{name}.{key}", each)
     else:
-        yield name, value.name if isinstance(value, PurePath) else str(value)
+        text = str(value)
+        yield name, place_of(text).name if "/" in text else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +15,16 @@ from cluster.storage import Storage
 from cluster.training.checkpoints import Checkpoints
 from cluster.training.curves import Curves
 from cluster.training.job import TrainJob
-from cluster.training.samples import Samples
-from cluster.training.super_resolution import SuperResolution
-from sr_core.card import Source, card_json, card_key, new_card, read_card
+from cluster.training.task import Task
+from sr_core.card import Source, card_json, card_key
+from sr_core.train.measures import Figures, in_words, is_better
 from sr_core.train.step import StepLog
 from sr_core.train.trainer import Position
-from sr_core.train.validation import Figures
-from sr_core.weights import pack_weights
 
 Tell = Callable[[str], None]
 
+_BEST = "best.safetensors"
+_LAST = "last.safetensors"
 _VALIDATION = "validation"
 
 
@@ -32,19 +32,37 @@ class Record:
     """Keeps and tells what comes of a run; of several workers, the first has one."""
 
     def __init__(
-        self, job: TrainJob, task: SuperResolution, storage: Storage, num_images: int, tell: Tell
+        self,
+        job: TrainJob,
+        task: Task,
+        names: tuple[str, ...],
+        storage: Storage,
+        checkpoints: Checkpoints,
+        state: Mapping[str, Any] | None,
+        tell: Tell,
     ) -> None:
-        """Goes on where the run has seen `num_images`, which may be none."""
-        self.told = tell
+        """Goes on from the checkpoint that `state` is, if it is one.
+
+        Args:
+            job: What is done.
+            task: It measures networks and shows what they make.
+            names: Of the pictures that are trained on.
+            storage: Where all is kept.
+            checkpoints: Of the run, who has claimed them.
+            state: As `save` kept it.
+            tell: Gets sentences for the user.
+        """
+        self.tell = tell
         self._job = job
         self._task = task
+        self._sources = _sources(job, names)
         self._storage = storage
-        self._checkpoints = Checkpoints(storage, job.output_url)
-        self._curves = Curves(storage, num_images)
-        facts = job.arch.facts(job.config)
-        self._samples = Samples(task.pairs, facts.color_mode, facts.scale)
+        self._checkpoints = checkpoints
+        self._curves = Curves(storage, 0 if state is None else Position(*state["position"]).num_images)
         self._start_s = time.monotonic()
-        self._best = self._stored_best(num_images)
+        self._measured: tuple[int, Figures] = (0, {})
+        # Of the weights up to the checkpoint; what came later comes again.
+        self._best: Figures = state.get("best", {}) if state and storage.head(_BEST) else {}
 
     def log(self, position: Position, log: StepLog, share: float) -> None:
         """See `Watcher`."""
@@ -52,49 +70,43 @@ class Record:
         losses = ", ".join(f"{name} {value:.5f}" for name, value in {**log.losses, **log.figures}.items())
         seconds = time.monotonic() - self._start_s
         self._curves.log(position, log, rate)
-        self.told(f"{position.num_images} images, {seconds:.0f} s, learning rate {rate:.2e}: {losses}")
+        self.tell(f"{position.num_images} images, {seconds:.0f} s, learning rate {rate:.2e}: {losses}")
 
     def validate(self, position: Position, network: nn.Module) -> None:
         """See `Watcher`."""
-        figures = self._task.measure(network)
-        self._curves.figures(position, figures.numbers())
-        self._curves.samples(position, self._samples.rows(network))
-        self.told(f"{position.num_images} images: {figures} on {len(self._task.pairs)} pictures")
-        self._put_weights("last.safetensors", position, network, figures)
-        if self._best is None or figures.is_better(self._best, self._job.best_by):
+        self._checkpoints.refuse_if_lost()
+        figures = {str(name): value for name, value in self._task.measure(network).items()}
+        self._measured = (position.num_images, figures)
+        self._curves.figures(position, figures)
+        self._curves.samples(position, self._task.rows(network))
+        self.tell(f"{position.num_images} images: {in_words(figures)}")
+        if is_better(figures, self._best, self._job.decisive):
             self._best = figures
-            self._put_weights("best.safetensors", position, network, figures)
+            self._put_weights(_BEST, position, network)
 
-    def save(self, position: Position, state: dict[str, Any]) -> None:
+    def save(self, position: Position, state: dict[str, Any], network: nn.Module) -> None:
         """See `Watcher`."""
+        self._checkpoints.refuse_if_lost()
         self._curves.flush()
-        self._checkpoints.put(position.num_images, state)
+        self._put_weights(_LAST, position, network)
+        self._checkpoints.put(position.num_images, state | {"best": dict(self._best)})
 
     def close(self) -> None:
         """No more comes."""
         self._curves.close()
 
-    def _stored_best(self, num_images: int) -> Figures | None:
-        """Those of the best weights up to there; what came later comes again."""
-        content, weights = (self._storage.get(f"best.{suffix}") for suffix in ("json", "safetensors"))
-        if content is None or weights is None:
-            return None
-        card = read_card(content, f"{self._job.output_url}/best.json")
-        numbers = card.figures.get(_VALIDATION, {})
-        if (card.num_images or 0) > num_images or not {"psnr_y", "ssim_y"} <= numbers.keys():
-            return None
-        return Figures(numbers["psnr_y"], numbers["ssim_y"], numbers.get("lpips"))
-
-    def _put_weights(self, name: str, position: Position, network: nn.Module, figures: Figures) -> None:
-        """Weights that `framelift upscale` takes, and beside them their card."""
+    def _put_weights(self, name: str, position: Position, network: nn.Module) -> None:
+        """Weights that can be used at once, and their card, with figures if these were measured."""
+        num_images, figures = self._measured
+        is_measured = figures and num_images == position.num_images
         card = replace(
-            new_card(network, self._job.arch, self._job.config),
-            sources=_sources(self._job, self._task.pictures.names),
+            self._task.card(network),
+            sources=self._sources,
             recipe=self._job.recipe(),
             num_images=position.num_images,
-            figures={_VALIDATION: figures.numbers()},
+            figures={_VALIDATION: dict(figures)} if is_measured else {},
         )
-        self._storage.put(name, pack_weights(network, self._job.arch, self._job.config))
+        self._storage.put(name, self._task.packed(network))
         self._storage.put(card_key(name), card_json(card))
 
 

@@ -12,12 +12,10 @@ from torch import nn
 
 from cluster.storage import open_storage
 from cluster.training.checkpoints import Checkpoints
-from cluster.training.data import TrainingData, read_pictures
+from cluster.training.data import TrainingData
 from cluster.training.job import TrainJob
 from cluster.training.record import Record, Tell
 from cluster.training.split import Split, split
-from cluster.training.super_resolution import SuperResolution, refuse_misfits
-from cluster.weights import model_at
 from sr_core.errors import SpecError, StorageError
 from sr_core.train.group import Group
 from sr_core.train.trainer import Position, Trainer
@@ -50,16 +48,15 @@ def train(
     refuse_misfits(job, group)
     storage = open_storage(job.output_url)
     checkpoints = Checkpoints(storage, job.output_url)
-    data = read_pictures(job.data)
-    parts = split(data.pictures, job.validation)
-    task = SuperResolution(
-        job, group, data.pictures.only(parts.training), data.pictures.only(parts.validation)
-    )
+    data = job.task.read(job.data)
+    parts = data.parts or split(data.pictures, job.validation)
+    training, validation = (data.pictures.only(each) for each in (parts.training, parts.validation))
+    task = job.task.open(job, group, training, validation)
     recipe = job.recipe() | {"pictures": _told_pictures(data, parts)}
     checkpoints.refuse_other(recipe)
     state = checkpoints.last()
     num_images = 0 if state is None else Position(*state["position"]).num_images
-    network = _network(job, task, is_new=state is None)
+    network = job.numerics.prepared(_network(job, is_new=state is None).to(group.device))
     _refuse_other_workers(group, recipe | {"images seen": str(num_images)}, job.output_url)
     with contextlib.ExitStack() as stack:
         record = None
@@ -67,9 +64,13 @@ def train(
             checkpoints.claim(recipe)
             for damaged in checkpoints.set_aside_damaged():
                 tell(f"{damaged} is damaged and was set aside")
-            record = stack.enter_context(closing(Record(job, task, storage, num_images, tell)))
-            record.told(_told_data(data, len(parts.validation)))
-            record.told(f"bicubic interpolation: {task.measure_bicubic()}")
+            record = stack.enter_context(
+                closing(Record(job, task, training.names, storage, checkpoints, state, tell))
+            )
+            tell(_told_data(data, len(parts.validation)))
+            baseline = task.baseline()
+            if baseline:
+                tell(baseline)
         trainer = Trainer(
             network,
             [each.stage for each in job.stages],
@@ -83,8 +84,26 @@ def train(
         if state is not None:
             trainer.load_state_dict(state)
         if state is not None and record is not None:
-            record.told(f"goes on from image {trainer.position.num_images}")
+            tell(f"goes on from image {trainer.position.num_images}")
         return trainer.run(is_over)
+
+
+def refuse_misfits(job: TrainJob, group: Group) -> None:
+    """Says what cannot be trained whatever the pictures are.
+
+    Raises:
+        SpecError: Workers cannot share a batch evenly, or see `TaskSettings.refuse_misfits`.
+        ModelError: See there.
+    """
+    for number, each in enumerate(job.stages):
+        if each.stage.batch_size % group.size:
+            raise SpecError(
+                "a batch cannot be shared evenly",
+                where=f"stages.{number}",
+                got=f"{each.stage.batch_size} images over {group.size} workers",
+                expected="a multiple of the number of workers",
+            )
+    job.task.refuse_misfits(job)
 
 
 def _told_pictures(data: TrainingData, parts: Split) -> str:
@@ -124,19 +143,10 @@ def _refuse_other_workers(group: Group, recipe: Mapping[str, str], output_url: s
         )
 
 
-def _network(job: TrainJob, task: SuperResolution, *, is_new: bool) -> nn.Module:
+def _network(job: TrainJob, *, is_new: bool) -> nn.Module:
     """The network of a run, which starts from the seed or from weights."""
     torch.manual_seed(job.seed)
-    network = task.network()
+    network = job.task.build()
     if is_new and job.start is not None:
-        model = model_at(job.start)
-        if model.origin is None or model.origin.config != job.config:
-            raise SpecError(
-                "the weights to start from are of another network",
-                where=job.start,
-                got=str(model.origin.config if model.origin else "no weights"),
-                expected=str(job.config),
-                next_step="leave out network, and that of the weights is taken",
-            )
-        network.load_state_dict(model.network.state_dict())
+        network.load_state_dict(job.task.weights_at(job.start))
     return network

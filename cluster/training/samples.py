@@ -16,9 +16,9 @@ from sr_core.archs.arch import ColorMode
 from sr_core.archs.interpolation import Interpolation
 from sr_core.kernels import Kernel
 from sr_core.metrics.psnr import psnr
+from sr_core.train.clips import middle_frame
 from sr_core.train.validation import Pair, as_seen
 
-_NUM_PICTURES = 4
 _WINDOW_PX = 64  # of the LR picture
 _STRIDE_PX = 8
 
@@ -28,7 +28,10 @@ _MARGIN_PART = 8
 
 @dataclass(frozen=True)
 class _View:
-    """One place of a picture, without its margin but for `lr_window`; (1, C, h, w) as the network sees it."""
+    """One place of a picture, without its margin but for `lr_window`, as the network sees it.
+
+    (1, C, h, w); of clips, `lr_window` is (1, T, C, h, w), and the others are of the middle frame.
+    """
 
     lr_window: Tensor
     bicubic: Tensor
@@ -36,7 +39,13 @@ class _View:
 
 
 class Samples:
-    """Crops of the first pictures, where bicubic is furthest from the truth: the same for the whole run."""
+    """Crops of the first pictures, where bicubic is furthest from the truth: the same for the whole run.
+
+    Attributes:
+        most_pictures: That are shown.
+    """
+
+    most_pictures = 4
 
     def __init__(self, pairs: Sequence[Pair], mode: ColorMode, scale: int) -> None:
         """Takes pictures whose sides are multiples of what the network asks.
@@ -47,7 +56,7 @@ class Samples:
             scale: HR size / LR size.
         """
         self._scale = scale
-        self._views = [_view(pair, mode, scale) for pair in pairs[:_NUM_PICTURES]]
+        self._views = [_view(pair, mode, scale) for pair in pairs[: self.most_pictures]]
 
     @torch.inference_mode()
     def rows(self, network: nn.Module) -> list[list[Cell]]:
@@ -67,7 +76,7 @@ class Samples:
 @torch.inference_mode()
 def _view(pair: Pair, mode: ColorMode, scale: int) -> _View:
     lr_frame, hr_frame = as_seen(pair.lr_frame, mode), as_seen(pair.hr_frame, mode)
-    bicubic = Interpolation(Kernel.BICUBIC, scale)(lr_frame).clamp(0, 1)
+    bicubic = Interpolation(Kernel.BICUBIC, scale)(middle_frame(lr_frame)).clamp(0, 1)
     rows, columns = (min(_WINDOW_PX, side) for side in lr_frame.shape[-2:])
     errors = _inner(F.avg_pool2d((bicubic - hr_frame).square().mean(1, keepdim=True), scale), rows, columns)
     means = F.avg_pool2d(errors, tuple(side - 2 * _margin(side) for side in (rows, columns)), _STRIDE_PX)

@@ -94,8 +94,8 @@ def split(pictures: Pictures, settings: SplitSettings) -> Split:
 
 
 def difference_hash(picture: Tensor) -> int | None:
-    """64 bits of a (3, H, W) uint8 picture; None where it is too flat for them to mean anything."""
-    steps = np.diff(_grey_means(picture.numpy()), axis=1).ravel()
+    """64 bits of the colours of a (C, H, W) uint8 picture; None where they are too flat to mean anything."""
+    steps = np.diff(_grey_means(picture[:3].numpy()), axis=1).ravel()
     if np.count_nonzero(np.abs(steps) >= _LEAST_STEP) < _LEAST_STEPS:
         return None
     return int(sum(1 << place for place in np.flatnonzero(steps > 0).tolist()))

@@ -36,6 +36,11 @@ class GanConfig:
     num_channels: int = 3
 
     @property
+    def image_px(self) -> int:
+        """Height and width of the images."""
+        return _FIRST_PX << len(self.widths)
+
+    @property
     def discriminator(self) -> StridedConfig:
         """Of its counterpart, which makes one logit of an image."""
         return StridedConfig(self.widths[::-1], self.num_channels)
@@ -48,7 +53,7 @@ class GanGenerator(Generator):
         super().__init__()
         self.num_noise = config.num_noise
         self.num_channels = config.num_channels
-        self.image_px = _FIRST_PX << len(config.widths)
+        self.image_px = config.image_px
         widths = config.widths
         first = nn.ConvTranspose2d(config.num_noise, widths[0], _FIRST_PX, bias=False)
         self.stages = nn.ModuleList([nn.Sequential(first, nn.BatchNorm2d(widths[0]))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +38,23 @@ class VaeConfig:
     image_px: int = 64
     num_channels: int = 3
 
+    def __post_init__(self) -> None:
+        multiple = 1 << len(self.widths)
+        if self.image_px < multiple or self.image_px % multiple:
+            raise SpecError(
+                "the encoder does not halve images of this size to the end",
+                where="image_px",
+                got=f"{self.image_px} px, halved {len(self.widths)} times",
+                expected=f"a multiple of {multiple}",
+            )
+
     @property
     def inner_px(self) -> int:
         """Height and width after all halvings."""
         return self.image_px >> len(self.widths)
 
 
-@dataclass(frozen=True)
-class VaeOutput:
+class VaeOutput(NamedTuple):
     """What becomes of a batch of images.
 
     Attributes:
@@ -110,12 +120,16 @@ class Vae(Generator):
         return images
 
     def forward(self, images: Tensor) -> VaeOutput:
-        """Encode, draw a code of each image's distribution, decode.
+        """As `reconstruct`, with noise of torch's own random numbers."""
+        return self.reconstruct(images, torch.randn(len(images), self.num_noise, device=images.device))
+
+    def reconstruct(self, images: Tensor, noise: Tensor) -> VaeOutput:
+        """Encode, draw a code of each image's distribution with (B, num_latent) normal noise, decode.
 
         The draw is mean + deviation * noise (the reparametrisation), through which gradients reach both.
         """
         mean, log_variance = self.encode(images)
-        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        code = mean + (log_variance / 2).exp() * noise
         return VaeOutput(self.generate(code), mean, log_variance)
 
 
@@ -150,6 +164,15 @@ def negative_elbo(output: VaeOutput, images: Tensor, deviation: float = 0.1) -> 
     squares = (output.images - images).square().sum((1, 2, 3))
     divergence = (output.mean.square() + output.log_variance.exp() - 1 - output.log_variance).sum(1) / 2
     return NegativeElbo((squares / (2 * deviation**2)).mean(), divergence.mean())
+
+
+def left_out_nats(num_values: int, deviation: float) -> float:
+    """The constant that `NegativeElbo.reconstruction` is without: with it, deviations can be compared.
+
+    That is the logarithm of what the density of a normal distribution is divided by, for so many values of an
+    image. It is negative for small deviations: densities of values of 0..1 then are above 1.
+    """
+    return num_values * math.log(deviation * math.sqrt(2 * math.pi))
 
 
 def _config_of(state_dict: StateDict) -> VaeConfig:

@@ -1,4 +1,4 @@
-"""The adversarial stage: a network against a discriminator, by any update rule."""
+"""A network against a discriminator, by any update rule: the settings of the game, and its step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from sr_core.discriminators import DISCRIMINATORS
@@ -24,57 +25,43 @@ from sr_core.train.step import Batch, LossScale, Numerics, Objective, StepLog, t
 from sr_core.train.updates import UpdateLog, UpdateSettings, update_rule
 from sr_core.train.watch import SINGLE, Guard, Signs
 
+_MOST_CHANNELS = 4096
+
 
 @dataclass(frozen=True)
-class AdversarialSettings:
-    """How a stage is played, but for the content loss.
+class GameSettings:
+    """How a network and its discriminator play, whatever they make.
 
     Attributes:
-        loss: One of `ADVERSARIAL_LOSSES` by name.
-        weight: Of the adversarial loss beside the content loss, for the generator.
-        discriminator: One of `DISCRIMINATORS` by name.
-        num_feat: Its channels after the first convolution.
-        is_conditional: Whether it sees LR frames too, enlarged and stacked on the pictures: then it asks not
-            only whether a picture looks true, but also whether it may come of this frame.
-        feature_matching: Weight of the distance between its features of made and of true pictures; 0: none.
-        r1: Gamma of its penalty on true pictures, see `gradient_penalty`; 0 for none.
+        loss: The adversarial loss, by its name.
+        feature_matching: Weight of the distance between the discriminator's features of made and of true
+            pictures.
+        r1: Gamma of its penalty on true pictures; 0 for none.
         r2: The same on made pictures.
-        updates: The update rule.
-        watch_batches: Over so many batches each, figures are watched for a collapse and for drifting colours.
+        updates: How both are moved.
+        watch_batches: Over so many batches each, a collapse and drifting colours are watched for.
     """
 
     loss: str = NON_SATURATING.name
-    weight: float = 0.1
-    discriminator: str = "unet"
-    num_feat: int = 64
-    is_conditional: bool = False
-    feature_matching: float = 0.0
-    r1: float = 0.01
-    r2: float = 0.0
+    feature_matching: Annotated[float, Field(ge=0)] = 0.0
+    r1: Annotated[float, Field(ge=0)] = 0.01
+    r2: Annotated[float, Field(ge=0)] = 0.0
     updates: UpdateSettings = field(default_factory=UpdateSettings)
-    watch_batches: int = 500
+    watch_batches: Annotated[int, Field(ge=1)] = 500
 
     def __post_init__(self) -> None:
         adversarial_loss(self.loss)
-        named(self.discriminator, {each.name: each for each in DISCRIMINATORS}, "discriminator")
-        check_weight(self.weight, "adversarial.weight")
-        for name, value, is_right in (
-            ("feature_matching", self.feature_matching, 0 <= self.feature_matching < math.inf),
-            ("r1", self.r1, 0 <= self.r1 < math.inf),
-            ("r2", self.r2, 0 <= self.r2 < math.inf),
-            ("num_feat", self.num_feat, self.num_feat > 0),
-            ("watch_batches", self.watch_batches, self.watch_batches > 0),
-        ):
-            if not is_right:
-                raise SpecError(
-                    "a setting of the adversarial stage is out of range",
-                    where=f"adversarial.{name}",
-                    got=str(value),
-                    expected="gammas and weights of 0 or more, at least one channel and one batch",
-                )
+        for name in ("feature_matching", "r1", "r2"):
+            value = getattr(self, name)
+            _check(name, value, is_right=0 <= value < math.inf, expected="0 or more")
+        _check("watch_batches", self.watch_batches, is_right=self.watch_batches > 0, expected="1 or more")
+
+    def told_against(self, discriminator: str) -> str:
+        """What the game is, in words, against the discriminator of that name."""
+        return f"{self.loss} against {discriminator} ({self.updates.rule})"
 
     def opponents(
-        self, network: nn.Module, discriminator: Discriminator, content: Objective, numerics: Numerics
+        self, network: nn.Module, discriminator: Discriminator, content: Objective | None, numerics: Numerics
     ) -> Opponents:
         """Both networks with what these settings want of them."""
         return Opponents(
@@ -82,12 +69,51 @@ class AdversarialSettings:
             discriminator=discriminator,
             content=content,
             loss=adversarial_loss(self.loss),
-            weight=self.weight,
+            weight=1.0,
             feature_matching=self.feature_matching,
             r1=self.r1,
             r2=self.r2,
-            is_conditional=self.is_conditional,
+            is_conditional=False,
             numerics=numerics,
+        )
+
+
+@dataclass(frozen=True)
+class AdversarialSettings(GameSettings):
+    """What a network that has other losses too plays against, and how.
+
+    Attributes:
+        weight: Of the adversarial loss beside the others, for the network.
+        discriminator: The opponent, by its name.
+        num_feat: Its channels after the first convolution.
+        is_conditional: Whether it sees LR pictures too, enlarged and stacked on the others: then it asks not
+            only whether a picture looks true, but also whether it may come of this one.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 0.1
+    discriminator: str = "unet"
+    num_feat: Annotated[int, Field(ge=1, le=_MOST_CHANNELS)] = 64
+    is_conditional: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named(self.discriminator, {each.name: each for each in DISCRIMINATORS}, "discriminator")
+        check_weight(self.weight, "game.weight")
+        is_right = 1 <= self.num_feat <= _MOST_CHANNELS
+        _check("num_feat", self.num_feat, is_right=is_right, expected=f"1 to {_MOST_CHANNELS} channels")
+
+    def opponents(
+        self, network: nn.Module, discriminator: Discriminator, content: Objective | None, numerics: Numerics
+    ) -> Opponents:
+        """See `GameSettings`."""
+        opponents = super().opponents(network, discriminator, content, numerics)
+        return replace(opponents, weight=self.weight, is_conditional=self.is_conditional)
+
+
+def _check(name: str, value: float, *, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise SpecError(
+            "a setting of the game is out of range", where=f"game.{name}", got=str(value), expected=expected
         )
 
 
@@ -103,8 +129,8 @@ class AdversarialStep:
         self,
         network: nn.Module,
         discriminator: Discriminator,
-        content: Objective,
-        settings: AdversarialSettings,
+        content: Objective | None,
+        settings: GameSettings,
         group: Group,
         numerics: Numerics,
     ) -> None:
@@ -113,10 +139,10 @@ class AdversarialStep:
         Args:
             network: The generator, as the trainer has it.
             discriminator: Of the settings' kind, for pictures of the network's channels.
-            content: Loss between pictures, of pixels and features.
+            content: Loss between pictures, of pixels and features; None where a picture has no true one.
             settings: How.
             group: The workers.
-            numerics: Precision and parts; its `clip_norm` holds for a player that the rule's do not name.
+            numerics: Precision and parts; its `clip_norm` holds for each player.
         """
         group.take_from_first(tensors_of([discriminator]))
         self._discriminator = discriminator.train()
@@ -126,7 +152,7 @@ class AdversarialStep:
             player: [weight for weight in each.parameters() if weight.requires_grad]
             for player, each in self._opponents.networks.items()
         }
-        self._rule = update_rule(parameters, _clipped(settings.updates, numerics), group.average)
+        self._rule = update_rule(parameters, settings.updates, group.average, _clip_norms(numerics))
         self._loss_scale = LossScale.of(numerics.dtype)
         self._guard = Guard(settings.watch_batches)
 
@@ -156,10 +182,11 @@ class AdversarialStep:
     def _told(self, log: UpdateLog, game: AdversarialGame, batch: Batch) -> StepLog:
         notes = game.notes[Player.DISCRIMINATOR] | game.notes[Player.GENERATOR]
         self._group.average(list(notes.values()))
-        bias = tuple(notes.pop("color_bias").tolist())
+        bias = tuple(notes.pop("color_bias").tolist()) if "color_bias" in notes else ()
         figures = dict(zip(notes, torch.stack(list(notes.values())).tolist(), strict=True))
-        signs = Signs(color_bias=bias, **{name: figures.pop(name) for name in SINGLE})
-        warnings = self._guard.see(signs, batch.hr_frames[0].numel())
+        known = {name: figures.pop(name) for name in SINGLE if name in figures}
+        signs = Signs(**known, color_bias=bias)
+        warnings = self._guard.see(signs, batch.truth[0].numel())
         numbers = log.numbers()
         losses = {player.value: numbers.pop(f"{player}/loss") for player in Player}
         norms = {player.value: numbers.pop(f"{player}/gradient_norm") for player in Player}
@@ -187,8 +214,5 @@ class AdversarialStep:
         self._guard.load_state_dict(state["guard"])
 
 
-def _clipped(updates: UpdateSettings, numerics: Numerics) -> UpdateSettings:
-    """The settings, with the norm that holds for all where they name none for a player."""
-    if not math.isfinite(numerics.clip_norm):
-        return updates
-    return replace(updates, clip_norms=dict.fromkeys(Player, numerics.clip_norm) | dict(updates.clip_norms))
+def _clip_norms(numerics: Numerics) -> dict[Player, float]:
+    return dict.fromkeys(Player, numerics.clip_norm) if math.isfinite(numerics.clip_norm) else {}

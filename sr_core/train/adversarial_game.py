@@ -1,9 +1,10 @@
-"""The game of a super-resolution network against a discriminator on one batch.
+"""The game of a network against a discriminator on one batch.
 
-The generator makes small by how much its pictures differ from the true ones (content: pixels and features),
-and a share of the adversarial loss, as in SRGAN (arXiv:1609.04802) and ESRGAN (arXiv:1809.00219). The
-discriminator's loss has R1 and R2 penalties (arXiv:1801.04406) in every step: where they come only now and
-then, gradients jump, which rules that compare one step's with the last one's take for curvature.
+A super-resolution network makes small by how much its pictures differ from the true ones (content: pixels and
+features), and a share of the adversarial loss, as in SRGAN (arXiv:1609.04802) and ESRGAN (arXiv:1809.00219).
+What makes pictures of noise has no content: none of them has a true one of its own. The discriminator's loss
+has R1 and R2 penalties (arXiv:1801.04406) in every step: where they come only now and then, gradients jump,
+which rules that compare one step's with the last one's take for curvature.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_core.discriminators.discriminator import Discriminator
+from sr_core.train.clips import middle_frame
 from sr_core.train.game import Player
 from sr_core.train.losses.adversarial import RELATIVISTIC_AVERAGE, AdversarialLoss
 from sr_core.train.losses.penalty import gradient_penalty
@@ -39,7 +41,8 @@ class Opponents:
     Attributes:
         network: The generator.
         discriminator: It takes pictures, or pictures with the enlarged LR frames stacked on them.
-        content: What the generator makes small whatever the discriminator says.
+        content: What the generator makes small whatever the discriminator says; None where no picture has a
+            true one to differ from.
         loss: The adversarial loss.
         weight: Of the generator's share in it.
         feature_matching: Weight of the distance of the discriminator's features; 0 for none.
@@ -51,7 +54,7 @@ class Opponents:
 
     network: nn.Module
     discriminator: Discriminator
-    content: Objective
+    content: Objective | None
     loss: AdversarialLoss
     weight: float
     feature_matching: float
@@ -96,8 +99,8 @@ class AdversarialGame:
         self.notes: dict[Player, Notes] = {player: {} for player in Player}
         self._opponents = opponents
         self._parts = batch.parts(opponents.numerics.num_parts)
-        self._num_images = len(batch.lr_frames)
-        self._device = batch.lr_frames.device
+        self._num_images = batch.num_items
+        self._device = batch.truth.device
         self._seed = int(torch.randint(2**62, ()))
         self._start = {player: _copies(network.buffers()) for player, network in opponents.networks.items()}
         self._end = dict(self._start)
@@ -113,10 +116,10 @@ class AdversarialGame:
             self._put_buffers(self._start)
             for player in players:
                 self.notes[player] = {}
-        lr_frames, hr_frames = self._parts[part].lr_frames, self._parts[part].hr_frames
+        own = self._parts[part]
         with self._own_random_numbers(part):
-            view = _View.of(self._opponents, lr_frames, hr_frames, players)
-            losses = [self._loss(player, view, len(lr_frames) / self._num_images) for player in players]
+            view = _View.of(self._opponents, own, players)
+            losses = [self._loss(player, view, own.num_items / self._num_images) for player in players]
         for player in players:
             self._end[player] = _copies(self._opponents.networks[player].buffers())
         return losses
@@ -188,19 +191,18 @@ class _View:
     true: _Seen
 
     @classmethod
-    def of(
-        cls, opponents: Opponents, lr_frames: Tensor, hr_frames: Tensor, players: Sequence[Player]
-    ) -> _View:
+    def of(cls, opponents: Opponents, part: Batch, players: Sequence[Player]) -> _View:
         """Forward passes through both networks."""
+        hr_frames = part.truth
         numerics, judges = opponents.numerics, Player.DISCRIMINATOR in players
         r1, r2 = (opponents.r1, opponents.r2) if judges else (0.0, 0.0)
-        with torch.set_grad_enabled(Player.GENERATOR in players), numerics.autocast(lr_frames.device):
-            sr_frames = widened(opponents.network(lr_frames))
-        made = _seen(opponents, sr_frames, lr_frames, r2)
+        with torch.set_grad_enabled(Player.GENERATOR in players), numerics.autocast(hr_frames.device):
+            sr_frames = widened(opponents.network(*part.inputs))
+        made = _seen(opponents, sr_frames, part, r2)
         if not (judges or opponents.generator_needs_truth):
             return cls(opponents, sr_frames, hr_frames, made, made)
         with torch.set_grad_enabled(judges):
-            true = _seen(opponents, hr_frames, lr_frames, r1)
+            true = _seen(opponents, hr_frames, part, r1)
         return cls(opponents, sr_frames, hr_frames, made, true)
 
     def discriminator_loss(self) -> tuple[Tensor, Notes]:
@@ -221,16 +223,24 @@ class _View:
     def generator_loss(self) -> tuple[Tensor, Notes]:
         """What the generator makes small, and its parts before weighting."""
         own = self.opponents
-        with own.numerics.autocast(self.sr_frames.device):
-            loss, notes = own.content(self.sr_frames, self.hr_frames)
-        notes["content"] = loss
+        loss, notes = self._content()
         notes["adversarial"] = own.loss.generator(self.true.logits, self.made.logits)
         loss = loss + own.weight * notes["adversarial"]
         if own.feature_matching > 0:
             notes["feature_matching"] = feature_matching(self.made.maps, self.true.maps)
             loss = loss + own.feature_matching * notes["feature_matching"]
         notes["generator_slope"] = self._relative_slope(Player.GENERATOR)
-        return loss, notes | _colors(self.sr_frames.detach(), self.hr_frames)
+        signs = _colors if own.content else _variety
+        return loss, notes | signs(self.sr_frames.detach(), self.hr_frames)
+
+    def _content(self) -> tuple[Tensor, Notes]:
+        """What pictures differ by from their true ones, and its parts; 0 where they have none."""
+        content = self.opponents.content
+        if content is None:
+            return self.sr_frames.new_zeros(()), {}
+        with self.opponents.numerics.autocast(self.sr_frames.device):
+            loss, parts = content(self.sr_frames, self.hr_frames)
+        return loss, {**parts, "content": loss}
 
     def _relative_slope(self, player: Player) -> Tensor:
         """How steep a player's adversarial loss is here, as a share of what it is at logits of 0."""
@@ -238,13 +248,13 @@ class _View:
         return slope / self.opponents.slopes_at_chance[player]
 
 
-def _seen(opponents: Opponents, frames: Tensor, lr_frames: Tensor, gamma: float) -> _Seen:
+def _seen(opponents: Opponents, frames: Tensor, part: Batch, gamma: float) -> _Seen:
     """Pictures and what the discriminator makes of them, ready for a penalty where gamma is not 0."""
     if gamma > 0 and not frames.requires_grad:
         frames = frames.detach().requires_grad_()
     shown = frames
     if opponents.is_conditional:
-        enlarged = F.interpolate(lr_frames, frames.shape[-2:], mode="bicubic")
+        enlarged = F.interpolate(middle_frame(part.inputs[0]), frames.shape[-2:], mode="bicubic")
         shown = torch.cat([frames, enlarged], 1)
     # The gradients that penalties square are too small for float16.
     is_wide = gamma > 0 and opponents.numerics.dtype == torch.float16
@@ -266,6 +276,12 @@ def _colors(sr_frames: Tensor, hr_frames: Tensor) -> Notes:
     differences = _CODES * (sr_frames - hr_frames)
     coarse = F.avg_pool2d(differences, [min(_COARSE_PX, side) for side in differences.shape[-2:]])
     return {"color_bias": differences.mean((0, 2, 3)), "color_error": coarse.abs().mean()}
+
+
+def _variety(sr_frames: Tensor, hr_frames: Tensor) -> Notes:
+    """How much made pictures differ from each other, in relation to true ones."""
+    made, true = (frames.var(0, correction=0).mean() for frames in (sr_frames, hr_frames))
+    return {"variety": (made / true.clamp_min(torch.finfo(true.dtype).tiny)).sqrt()}
 
 
 def _copies(buffers: Iterable[Tensor]) -> list[Tensor]:

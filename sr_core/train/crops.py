@@ -7,13 +7,13 @@ process gets all of them in one piece.
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from itertools import accumulate, count
 from typing import Any, TypeVar
 
@@ -100,7 +100,7 @@ def batch_numbers(batch: int, batch_size: int, rank: int = 0, num_ranks: int = 1
 
 
 def content_digest(picture: Tensor) -> str:
-    """Names a (3, H, W) uint8 picture by its size and codes alone."""
+    """Names a (C, H, W) uint8 picture by its size and codes alone."""
     digest = hashlib.blake2b(f"{tuple(picture.shape)}".encode(), digest_size=_DIGEST_BYTES)
     digest.update(picture.contiguous().numpy().data)
     return digest.hexdigest()
@@ -108,10 +108,14 @@ def content_digest(picture: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as 8-bit codes, one after the other in one buffer.
+    """Pictures as 8-bit codes in one buffer.
+
+    Some have more channels than R', G' and B': then the first three are these, and a task knows the others.
 
     Attributes:
-        codes: (N,) uint8: of each picture (3, H, W) R'G'B' codes.
+        codes: (N,) uint8: (C, H, W) codes of each picture.
+        starts: Where each begins there.
+        num_channels: Of each.
         sizes: (height, width) of each.
         names: For people.
         digests: `content_digest` of each.
@@ -119,6 +123,8 @@ class Pictures:
     """
 
     codes: Tensor
+    starts: tuple[int, ...]
+    num_channels: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     digests: tuple[str, ...]
@@ -126,17 +132,19 @@ class Pictures:
 
     @staticmethod
     def packed(pictures: list[Tensor], names: Sequence[str], sources: Sequence[int]) -> Pictures:
-        """Packs (3, H, W) uint8 pictures, taking each out of `pictures` once it is copied."""
+        """Packs (C, H, W) uint8 pictures, taking each out of `pictures` once it is copied."""
+        num_channels = tuple(len(each) for each in pictures)
         sizes = tuple((int(each.shape[1]), int(each.shape[2])) for each in pictures)
-        codes = torch.empty(sum(3 * height * width for height, width in sizes), dtype=torch.uint8)
-        digests, start = [], 0
+        *starts, num_codes = accumulate((each.numel() for each in pictures), initial=0)
+        codes = torch.empty(num_codes, dtype=torch.uint8)
+        digests = []
         pictures.reverse()
-        while pictures:
+        for start in starts:
             picture = pictures.pop()
             digests.append(content_digest(picture))
             codes[start : start + picture.numel()] = picture.flatten()
-            start += picture.numel()
-        return Pictures(codes, sizes, tuple(names), tuple(digests), tuple(sources))
+        names, sources = tuple(names), tuple(sources)
+        return Pictures(codes, tuple(starts), num_channels, sizes, names, tuple(digests), sources)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -145,21 +153,20 @@ class Pictures:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Tensor:
-        """One picture, (3, H, W) uint8, as a view."""
-        start, end = self._ends[index], self._ends[index + 1]
-        return self.codes[start:end].view(3, *self.sizes[index])
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        """Where each ends in the codes, after a 0."""
-        return list(accumulate((3 * height * width for height, width in self.sizes), initial=0))
+        """One picture, (C, H, W) uint8, as a view."""
+        start, shape = self.starts[index], (self.num_channels[index], *self.sizes[index])
+        return self.codes[start : start + math.prod(shape)].view(shape)
 
     def only(self, indices: Sequence[int]) -> Pictures:
-        """Some of them, copied."""
-        return Pictures.packed(
-            [self[index] for index in indices],
-            [self.names[index] for index in indices],
-            [self.sources[index] for index in indices],
+        """Some of them, in the same buffer."""
+        return Pictures(
+            self.codes,
+            tuple(self.starts[index] for index in indices),
+            tuple(self.num_channels[index] for index in indices),
+            tuple(self.sizes[index] for index in indices),
+            tuple(self.names[index] for index in indices),
+            tuple(self.digests[index] for index in indices),
+            tuple(self.sources[index] for index in indices),
         )
 
 
@@ -236,19 +243,37 @@ class Crops:
         )
 
     def batch(self, numbers: Sequence[int]) -> Tensor:
-        """(B, 3, side, side) uint8: the items of these numbers."""
+        """(B, C, side, side) uint8: the items of these numbers, of pictures that all have C channels."""
         side = self.settings.side_px
-        batch: CodesU8 = np.empty((len(numbers), 3, side, side), np.uint8)
+        batch: CodesU8 = np.empty((len(numbers), len(self._pictures[0]), side, side), np.uint8)
         for made, number in zip(batch, numbers, strict=True):
-            crop = self.crop(number)
-            made[:] = _turned(self._cut(crop), crop.turn)
+            made[:] = self.square(self.crop(number))
         return torch.from_numpy(batch)
 
-    def _cut(self, crop: Crop) -> CodesU8:
-        rows = slice(crop.top, crop.top + crop.side_px)
-        columns = slice(crop.left, crop.left + crop.side_px)
-        square = self._pictures[crop.picture][:, rows, columns]
-        return square if crop.side_px == self.settings.side_px else _shrunk(square, self.settings.side_px)
+    def square(self, crop: Crop, margin_px: int = 0) -> CodesU8:
+        """The crop, (C, side, side), perhaps a view of the picture.
+
+        Args:
+            crop: Of these pictures and settings.
+            margin_px: So many pixels more on each side; beyond its edges a picture goes on mirrored.
+        """
+        side_px = self.settings.side_px + 2 * margin_px
+        more_px = round(margin_px * crop.side_px / self.settings.side_px)
+        picture, whole_px = self._pictures[crop.picture], crop.side_px + 2 * more_px
+        rows, columns = (
+            _places(first - more_px, whole_px, size)
+            for first, size in zip((crop.top, crop.left), picture.shape[1:], strict=True)
+        )
+        square = picture[:, rows][:, :, columns]
+        return _turned(square if side_px == whole_px else _shrunk(square, side_px), crop.turn)
+
+
+def _places(first: int, number: int, size: int) -> slice | npt.NDArray[np.int64]:
+    """So many places of an axis from `first` on, where it goes on mirrored at both ends."""
+    if first >= 0 and first + number <= size:
+        return slice(first, first + number)
+    places = np.arange(first, first + number) % (2 * size)
+    return np.minimum(places, 2 * size - 1 - places)
 
 
 def _shrunk(square: CodesU8, side: int) -> CodesU8:
@@ -268,8 +293,23 @@ def _turned(square: CodesU8, turn: int) -> CodesU8:
     return square[:, :, ::-1] if turn & 1 else square
 
 
+def middle_part(codes: Tensor, multiple: int, most_px: int) -> Tensor:
+    """The middle of a picture, as a view.
+
+    Args:
+        codes: (C, H, W).
+        multiple: That its sides are then multiples of.
+        most_px: That none of them is longer than.
+    """
+    sides = [min(side, most_px) // multiple * multiple for side in codes.shape[1:]]
+    top, left = (
+        (whole // multiple * multiple - side) // 2 for whole, side in zip(codes.shape[1:], sides, strict=True)
+    )
+    return codes[:, top : top + sides[0], left : left + sides[1]]
+
+
 def unit_frames(codes: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """(B, 3, H, W) float32 of 0..1 on `device` from uint8 codes, which travel as such."""
+    """(B, C, H, W) float32 of 0..1 on `device` from uint8 codes, which travel as such."""
     return codes.to(device, non_blocking=True).float().div_(255)
 
 

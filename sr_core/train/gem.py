@@ -83,7 +83,7 @@ class GemSettings:
             if not right:
                 raise SpecError(
                     "a setting of GEM is out of range",
-                    where=f"gem.{name}",
+                    where=f"game.updates.gem.{name}",
                     got=str(value),
                     expected="0 <= beta_cap < 1, 0 <= beta2 < 1, eps > 0 and restart_every >= 0",
                 )

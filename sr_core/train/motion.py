@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from sr_core.errors import SpecError
 from sr_core.train.degradations.draws import Range, check_range, uniform
 
+_KERNEL_PX = 2  # how far bicubic interpolation reaches
+
 
 @dataclass(frozen=True)
 class MotionSettings:
@@ -101,9 +103,10 @@ def filmed(still: Tensor, path: CameraPath, size: tuple[int, int]) -> Tensor:
             got=f"{size[1]}x{size[0]}",
             expected=f"{width}x{height} at most",
         )
+    places = _places(path, size) / torch.tensor([width / 2, height / 2], dtype=torch.float64)
     frames = F.grid_sample(
         still.expand(len(path.zooms), -1, -1, -1),
-        _places(path, size, (height, width)).to(still),
+        places.to(still),
         mode="bicubic",
         padding_mode="reflection",
         align_corners=False,
@@ -111,12 +114,23 @@ def filmed(still: Tensor, path: CameraPath, size: tuple[int, int]) -> Tensor:
     return frames.clamp(0, 1)
 
 
-def _places(path: CameraPath, size: tuple[int, int], still_size: tuple[int, int]) -> Tensor:
-    """(T, height, width, 2): x and y in the still for each pixel, its edges being -1 and 1."""
-    y, x = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in size)
+def reach_px(path: CameraPath, size: tuple[int, int]) -> int:
+    """By how much a still must be larger on each side than a clip of (height, width) for nothing mirrored."""
+    corners = _places(path, size, corners_alone=True)
+    middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2], dtype=torch.float64)
+    return _KERNEL_PX + max(0, math.ceil(float((corners.abs() - middle).max())))
+
+
+def _places(path: CameraPath, size: tuple[int, int], *, corners_alone: bool = False) -> Tensor:
+    """(T, height, width, 2): where each pixel is in the still, right of and below its middle, in px."""
+    step = [side - 1 if corners_alone and side > 1 else 1 for side in size]
+    y, x = (
+        torch.arange(0, side, by, dtype=torch.float64) - (side - 1) / 2
+        for side, by in zip(size, step, strict=True)
+    )
     along, beside = (
         (values / path.zooms).view(-1, 1, 1) for values in (path.angles.cos(), path.angles.sin())
     )
     across = along * x - beside * y[:, None] + path.right_px.view(-1, 1, 1)
     down = beside * x + along * y[:, None] + path.down_px.view(-1, 1, 1)
-    return torch.stack([across / (still_size[1] / 2), down / (still_size[0] / 2)], dim=-1)
+    return torch.stack([across, down], dim=-1)

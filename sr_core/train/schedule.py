@@ -38,7 +38,11 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.warm_up_images < 0:
-            raise SpecError("A warm-up cannot be negative", got=f"{self.warm_up_images} images")
+            raise SpecError(
+                "A warm-up cannot be negative",
+                where="schedule.warm_up_images",
+                got=f"{self.warm_up_images} images",
+            )
         if not 0 <= self.last <= 1 or not 0 < self.step <= 1:
             raise SpecError(
                 "Shares of the learning rate go from 0 to 1", got=f"last {self.last}, step {self.step}"
@@ -46,8 +50,23 @@ class Schedule:
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
             raise SpecError(
                 "Milestones are shares of the stage, ascending",
+                where="schedule.milestones",
                 got=str(self.milestones),
                 expected="such as (0.5, 0.8)",
+            )
+
+    def check_length(self, total: int) -> None:
+        """Lets a stage of so many images pass.
+
+        Raises:
+            SpecError: It would be over before its warm-up.
+        """
+        if self.warm_up_images > total:
+            raise SpecError(
+                "the warm-up is longer than the stage",
+                where="schedule.warm_up_images",
+                got=f"{self.warm_up_images} images",
+                expected=f"{total} at most, the images of the stage",
             )
 
     def share_at(self, num_images: int, total: int) -> float:

@@ -48,27 +48,28 @@ N_contra = TypeVar("N_contra", bound=Numbered, contravariant=True)
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a batch of pictures.
+    """One worker's share of a batch: what a network takes, and what it should make of it.
 
     Attributes:
         number: See `Numbered`.
-        lr_frames: (B, 3, h, w) float32 0..1 on the device.
-        hr_frames: (B, 3, scale * h, scale * w).
+        inputs: Of the network, (B, ...) each, on the device: LR frames alone, (B, C, h, w) float32 0..1, for
+            super-resolution.
+        truth: (B, ...): the HR frames, (B, C, scale * h, scale * w), there.
     """
 
     number: int
-    lr_frames: Tensor
-    hr_frames: Tensor
+    inputs: tuple[Tensor, ...]
+    truth: Tensor
 
     @property
     def num_items(self) -> int:
         """See `Divisible`."""
-        return len(self.lr_frames)
+        return len(self.truth)
 
     def parts(self, num_parts: int) -> list[Batch]:
         """See `Divisible`."""
-        pairs = zip(self.lr_frames.chunk(num_parts), self.hr_frames.chunk(num_parts), strict=True)
-        return [Batch(self.number, *pair) for pair in pairs]
+        chunks = zip(*(each.chunk(num_parts) for each in (self.truth, *self.inputs)), strict=True)
+        return [Batch(self.number, tuple(inputs), truth) for truth, *inputs in chunks]
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ class StepLog:
 
 
 class Objective(Protocol):
-    """What a network is trained to make small."""
+    """By how much what a network makes differs from the truth."""
 
-    def __call__(self, sr_frames: Tensor, hr_frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, made: Tensor, truth: Tensor, /) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum, to take gradients of, and its parts by name."""
 
 
@@ -120,11 +121,23 @@ class Numerics:
         dtype: That forward passes run in; weights and sums stay in float32.
         num_parts: In how many parts a worker takes its batch, one after the other, where memory is short.
         clip_norm: Gradients longer than this are shortened to it; infinite to let them be.
+        is_channels_last: Whether values of a pixel lie side by side, which tensor cores like.
+        is_compiled: Whether torch.compile makes faster code of the network, which takes a while at first.
     """
 
     dtype: torch.dtype = torch.float32
     num_parts: int = 1
     clip_norm: float = math.inf
+    is_channels_last: bool = False
+    is_compiled: bool = False
+
+    def prepared(self, network: nn.Module) -> nn.Module:
+        """`network` itself, laid out in memory and compiled as asked; its weights stay what they are."""
+        if self.is_channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.is_compiled:
+            network.compile()
+        return network
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """The context of forward passes."""
@@ -141,7 +154,7 @@ class DescentStep(Generic[B]):
     """Adam on a loss.
 
     Under float16, a step whose gradients are not finite is taken again at half the loss scale, until that
-    comes to 1: only then is it an error.
+    comes to 1: only then is it an error. Buffers, as of batch normalisation, then are what they were.
     """
 
     def __init__(
@@ -159,17 +172,21 @@ class DescentStep(Generic[B]):
         self._group = group
         self._numerics = numerics
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._buffers = list(network.buffers())
         self._optimizer = torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, foreach=True)
         self._loss_scale = LossScale.of(numerics.dtype)
 
     def __call__(self, batch: B, share: float) -> StepLog:
         """See `Step`."""
+        start = [buffer.clone() for buffer in self._buffers]
         while True:
             losses, norm = self._take_gradients(batch)
             try:
                 refuse_infinite({**losses, "gradient": norm}, batch)
                 break
             except TrainError:
+                for buffer, value in zip(self._buffers, start, strict=True):
+                    buffer.copy_(value)
                 if not self._loss_scale.can_fall:
                     raise
                 self._loss_scale.fall()
@@ -256,8 +273,30 @@ class LossScale:
         self.value, self._num_steps = state["value"], state["num_steps"]
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A network that another one learns from, beside the truth.
+
+    Paper: Distilling the Knowledge in a Neural Network, Hinton et al. 2015 (arXiv:1503.02531), here for
+    pictures in place of classes.
+
+    Attributes:
+        network: It takes what the other one takes; in evaluation mode, on the same device.
+        weight: Of how much what both make differs, beside how much it differs from the truth.
+    """
+
+    network: nn.Module
+    weight: float
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """What it makes, float32 in 0..1."""
+        made: Tensor = self.network(*inputs)
+        return made.float().clamp(0, 1)
+
+
 class PixelStep(DescentStep[Batch]):
-    """Adam on a sum of losses between pictures."""
+    """Adam on a sum of losses between pictures, with the truth's and those of a teacher, if there is one."""
 
     def __init__(
         self,
@@ -267,9 +306,15 @@ class PixelStep(DescentStep[Batch]):
         group: Group,
         numerics: Numerics,
         betas: tuple[float, float] = (0.9, 0.99),
+        teacher: Teacher | None = None,
     ) -> None:
         def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-            return objective(network(part.lr_frames).float(), part.hr_frames)
+            made = network(*part.inputs).float()
+            total, losses = objective(made, part.truth)
+            if teacher is not None:
+                taught, _ = objective(made, teacher(*part.inputs))
+                total, losses = total + teacher.weight * taught, {**losses, "teacher": taught.detach()}
+            return total, losses
 
         super().__init__(network, loss, learning_rate, group, numerics, betas)
 

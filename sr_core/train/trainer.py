@@ -79,10 +79,10 @@ class Watcher(Protocol):
     def validate(self, position: Position, network: nn.Module) -> None:
         """Measures the average of weights, and keeps it if it is the best so far."""
 
-    def save(self, position: Position, state: dict[str, Any]) -> None:
-        """Keeps a checkpoint."""
+    def save(self, position: Position, state: dict[str, Any], network: nn.Module) -> None:
+        """Keeps a checkpoint, and the average of weights as it is."""
 
-    def told(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
         """Tells what the user must know."""
 
 
@@ -182,7 +182,7 @@ class Trainer(Generic[N]):
         log, cadence, done = self._train(stage, batch), self._cadence, batch.number + 1
         if self._watcher:
             for warning in log.warnings:
-                self._watcher.told(warning)
+                self._watcher.tell(warning)
         if done % cadence.log == 0 and self._watcher:
             self._watcher.log(self.position, log, self._share(stage, batch.number))
         if done % cadence.validate == 0 and done < stage.num_batches:
@@ -223,7 +223,7 @@ class Trainer(Generic[N]):
         self._group.take_from_first([*self.network.buffers(), *self.ema.network.buffers()])
         self._kept = self.state_dict()
         if self._watcher:
-            self._watcher.save(self.position, self._kept)
+            self._watcher.save(self.position, self._kept, self.ema.network)
 
     def _roll_back(self, error: TrainError) -> None:
         """Goes back to the last checkpoint, and will leave out the batch that was not finite."""
@@ -234,7 +234,7 @@ class Trainer(Generic[N]):
         self.load_state_dict(self._kept)
         self._num_roll_backs, self._skipped = num_roll_backs, skipped
         if self._watcher:
-            self._watcher.told(
+            self._watcher.tell(
                 f"{error}: went back to image {self.position.num_images}; that batch will be skipped, and "
                 f"steps are {_AFTER_ROLL_BACK**num_roll_backs:g} of their length"
             )

@@ -53,7 +53,7 @@ class AdamSettings:
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0):
             raise SpecError(
                 "a setting of Adam is out of range",
-                where="updates.adam",
+                where="game.updates.adam",
                 got=f"beta1 {self.beta1}, beta2 {self.beta2}, eps {self.eps}",
                 expected="0 <= beta1 < 1, 0 <= beta2 < 1 and eps > 0",
             )
@@ -61,21 +61,19 @@ class AdamSettings:
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """How both players are trained.
+    """How both players are moved.
 
     Attributes:
-        rule: The update rule.
-        learning_rates: Of each player. A discriminator that learns faster is TTUR (Heusel et al. 2017,
-            arXiv:1706.08500).
-        clip_norms: Norm that a player's gradients are scaled down to where they are larger; none: never.
-        adam: What all rules but GEM make a direction with; none for the bare gradient.
-        gem: What GEM does.
+        rule: Alternating and simultaneous descent, optimistic descent, extragradient, or gem.
+        learning_rates: Of each player, before the schedule. A discriminator that learns faster is TTUR
+            (Heusel et al. 2017, arXiv:1706.08500).
+        adam: What all rules but gem make directions with.
+        gem: What gem does.
     """
 
     rule: RuleName = RuleName.ALTERNATING
     learning_rates: Mapping[Player, float] = field(default_factory=lambda: dict.fromkeys(Player, 1e-4))
-    clip_norms: Mapping[Player, float] = field(default_factory=dict)
-    adam: AdamSettings | None = field(default_factory=AdamSettings)
+    adam: AdamSettings | None = field(default_factory=AdamSettings)  # None is the bare gradient
     gem: GemSettings = field(default_factory=GemSettings)
 
     def __post_init__(self) -> None:
@@ -83,7 +81,7 @@ class UpdateSettings:
         if not all(rate > 0 and math.isfinite(rate) for rate in rates):
             raise SpecError(
                 "both players need a learning rate",
-                where="updates.learning_rates",
+                where="game.updates.learning_rates",
                 got=str({str(player): rate for player, rate in self.learning_rates.items()}),
                 expected="a positive number for generator and discriminator",
             )
@@ -151,7 +149,7 @@ class UpdateRule(ABC):
         if state["rule"] != self.name.value:
             raise SpecError(
                 "the checkpoint was trained by another update rule",
-                where="updates.rule",
+                where="game.updates.rule",
                 got=self.name,
                 expected=str(state["rule"]),
                 next_step="go on with that rule, or start a new stage from its weights",
@@ -378,15 +376,21 @@ class GemRule(UpdateRule):
 RULES: tuple[type[UpdateRule], ...] = (Alternating, Simultaneous, Optimistic, Extragradient, GemRule)
 
 
-def update_rule(parameters: Parameters, settings: UpdateSettings, reduce: Reduce = single_rank) -> UpdateRule:
+def update_rule(
+    parameters: Parameters,
+    settings: UpdateSettings,
+    reduce: Reduce = single_rank,
+    clip_norms: Mapping[Player, float] | None = None,
+) -> UpdateRule:
     """The rule that the settings name, for one pair of networks.
 
     Args:
         parameters: Of each player: those that are to be trained.
         settings: How.
-        reduce: Averages tensors over the ranks, in place. See `GradientSource`.
+        reduce: Averages tensors over the ranks, in place. See `GradientSource`, as of `clip_norms`.
+        clip_norms: Norms that gradients are scaled down to where they are larger; of none by default.
     """
-    source = GradientSource(parameters, settings.clip_norms, reduce)
+    source = GradientSource(parameters, clip_norms or {}, reduce)
     rules = {rule.name: rule for rule in RULES}
     return rules[settings.rule](source, settings)
 

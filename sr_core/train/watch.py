@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 # A perfect discriminator leaves a generator no gradient (Arjovsky and Bottou 2017, arXiv:1701.04862). Under
 # cross entropy, a slope of 2 % is that of a discriminator which is right with 98 % certainty on average.
@@ -22,6 +22,12 @@ _LEAST_LOGITS = 1e-3
 # just visible side by side: drift is told before it is seen.
 _MOST_BIAS_CODES = 1.0
 _MOST_RISE_CODES = 1.0
+# Pictures that are mixed of a few modes still differ by most of what true ones do; a quarter is left where
+# only shades of one picture are.
+_LEAST_VARIETY = 0.25
+
+
+_CHANNELS = {1: ("luma",), 3: ("red", "green", "blue")}
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,6 @@ class Signs:
     """What is known of a batch, or of a window of them: means over pictures and workers.
 
     Attributes:
-        color_bias: By how many 8-bit codes made pictures lie above the true ones: luma's, or one for each
-            channel of R'G'B'.
         true_logit: Of true pictures.
         made_logit: Of the generator's.
         spread: Standard deviation over all logits of a batch, of true and made pictures.
@@ -38,39 +42,55 @@ class Signs:
             logits of 0: near 0 it learns nothing.
         generator_slope: The same of the generator's adversarial loss.
         color_error: Mean absolute difference of made and true pictures in 8-bit codes, both made coarse so
-            that only colours are left.
+            that only colours are left; None where pictures are made of noise, which have no truth each.
+        color_bias: By how many 8-bit codes made pictures lie above the true ones: luma's, or one for each
+            channel of R'G'B'; none where pictures are made of noise.
+        variety: How much made pictures differ from each other in relation to true ones: the ratio of their
+            standard deviations over a batch. Known where they are made of noise.
     """
 
-    color_bias: tuple[float, ...]
     true_logit: float
     made_logit: float
     spread: float
     discriminator_slope: float
     generator_slope: float
-    color_error: float
-
-    def row(self) -> list[float]:
-        """All numbers, the biases last."""
-        return [*(getattr(self, name) for name in SINGLE), *self.color_bias]
-
-    @classmethod
-    def of_row(cls, row: list[float]) -> Signs:
-        """The opposite of `row`."""
-        return cls(tuple(row[len(SINGLE) :]), *row[: len(SINGLE)])
+    color_error: float | None = None
+    color_bias: tuple[float, ...] = ()
+    variety: float | None = None
 
     def figures(self) -> dict[str, float]:
-        """All by name."""
-        single: dict[str, float] = {name: getattr(self, name) for name in SINGLE}
-        return single | {f"color_bias/{channel}": bias for bias, channel in self.biases()}
+        """All that are known, by name."""
+        single = {name: getattr(self, name) for name in SINGLE}
+        known: dict[str, float] = {name: value for name, value in single.items() if value is not None}
+        return known | {_bias_name(channel): bias for bias, channel in self.biases()}
+
+    @classmethod
+    def of_figures(cls, figures: Mapping[str, float]) -> Self:
+        """The opposite of `figures`."""
+        bias = tuple(value for name, value in figures.items() if name not in SINGLE)
+        return cls(**{name: figures[name] for name in SINGLE if name in figures}, color_bias=bias)
 
     def biases(self) -> list[tuple[float, str]]:
         """Of each channel, with its name."""
-        names = {1: ("luma",), 3: ("red", "green", "blue")}[len(self.color_bias)]
-        return list(zip(self.color_bias, names, strict=True))
+        if not self.color_bias:
+            return []
+        return list(zip(self.color_bias, _CHANNELS[len(self.color_bias)], strict=True))
 
 
-SINGLE = tuple(field.name for field in fields(Signs) if field.name != "color_bias")
+SINGLE = (
+    "true_logit",
+    "made_logit",
+    "spread",
+    "discriminator_slope",
+    "generator_slope",
+    "color_error",
+    "variety",
+)
 """Names of the signs that are one number each, in their order."""
+
+
+def _bias_name(channel: str) -> str:
+    return f"color_bias/{channel}"
 
 
 @dataclass(frozen=True)
@@ -99,8 +119,13 @@ class Window:
 
     @property
     def worst_bias(self) -> tuple[float, str]:
-        """The largest bias, with its sign, and the channel's name."""
-        return max(self.now.biases(), key=lambda bias: abs(bias[0]))
+        """The largest bias, with its sign, and the channel's name; 0 where none is known."""
+        return max(self.now.biases(), key=lambda bias: abs(bias[0]), default=(0.0, ""))
+
+    @property
+    def rise(self) -> float:
+        """By how much colours are further off than at first; 0 where that is not known."""
+        return (self.now.color_error or 0.0) - (self.first.color_error or 0.0)
 
     @property
     def logits(self) -> str:
@@ -168,11 +193,20 @@ TROUBLES = (
     ),
     Trouble(
         "stains",
-        lambda window: window.now.color_error > window.first.color_error + _MOST_RISE_CODES,
+        lambda window: window.rise > _MOST_RISE_CODES,
         lambda window: (
             "colours drift: coarse parts of the generator's pictures are off by "
             f"{window.now.color_error:.2f} codes of 8 bits, and were by {window.first.color_error:.2f} at "
             "the start of the stage; raise the weight of the pixel losses"
+        ),
+    ),
+    Trouble(
+        "alike",
+        lambda window: window.now.variety is not None and window.now.variety < _LEAST_VARIETY,
+        lambda window: (
+            "the generator makes nearly the same picture of any noise: its pictures differ from each other "
+            f"{window.now.variety:.1%} as much as true ones; raise r1, change the balance of the learning "
+            "rates, or take another adversarial loss"
         ),
     ),
 )
@@ -184,9 +218,9 @@ class Guard:
     def __init__(self, num_batches: int) -> None:
         """Looks at windows of so many batches."""
         self._num_batches = num_batches
-        self._sums: list[float] = []
+        self._sums: dict[str, float] = {}
         self._num_seen = 0
-        self._first: list[float] = []
+        self._first: dict[str, float] = {}
         self._present: set[str] = set()
 
     def see(self, signs: Signs, num_values: int) -> tuple[str, ...]:
@@ -195,15 +229,15 @@ class Guard:
         Returns:
             What has set in with the window that ends with this batch; nothing within a window.
         """
-        row = signs.row()
-        self._sums = [total + value for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)]
+        for name, value in signs.figures().items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
         self._num_seen += 1
         if self._num_seen < self._num_batches:
             return ()
-        means = [total / self._num_seen for total in self._sums]
-        self._sums, self._num_seen = [], 0
+        means = {name: total / self._num_seen for name, total in self._sums.items()}
+        self._sums, self._num_seen = {}, 0
         self._first = self._first or means
-        return self._new(Window(Signs.of_row(means), Signs.of_row(self._first), num_values))
+        return self._new(Window(Signs.of_figures(means), Signs.of_figures(self._first), num_values))
 
     def _new(self, window: Window) -> tuple[str, ...]:
         """Sentences on the troubles that the last window did not have."""
@@ -215,13 +249,13 @@ class Guard:
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on within a window."""
         return {
-            "sums": list(self._sums),
+            "sums": dict(self._sums),
             "num_seen": self._num_seen,
-            "first": list(self._first),
+            "first": dict(self._first),
             "present": sorted(self._present),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from where another one was."""
-        self._sums, self._num_seen = list(state["sums"]), state["num_seen"]
-        self._first, self._present = list(state["first"]), set(state["present"])
+        self._sums, self._num_seen = dict(state["sums"]), state["num_seen"]
+        self._first, self._present = dict(state["first"]), set(state["present"])

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cluster.training.data import DataSettings, read_pictures
 from cluster.training.job import PixelStage, TrainJob
-from cluster.training.super_resolution import SuperResolution
+from cluster.training.tasks.super_resolution import SuperResolutionSettings
 from sr_core.archs.compact import COMPACT, CompactConfig
 from sr_core.color import Matrix, rgb_to_yuv
 from sr_core.train.crops import Pictures
@@ -89,18 +89,22 @@ def trainer_loop(pictures: Pictures, num_batches: int, dtype: torch.dtype) -> Lo
     """The same through the trainer, without a store behind it: no log, no validation, no checkpoint."""
     job = TrainJob(
         output_url="",
-        arch=COMPACT,
-        config=_CONFIG,
+        task=SuperResolutionSettings(COMPACT, _CONFIG, lr_crop_px=_LR_PX),
         data=DataSettings(("unread",), 2 * _LR_PX),
         stages=(PixelStage(Stage(_NEVER, _BATCH_SIZE)),),
-        lr_crop_px=_LR_PX,
         numerics=Numerics(dtype),
     )
     group = Group()
-    task = SuperResolution(job, group, pictures, pictures.only(range(1)))
+    task = job.task.open(job, group, pictures, pictures.only(range(1)))
     cadence = Cadence(log=_NEVER, validate=_NEVER, checkpoint=_NEVER)
     trainer = Trainer(
-        task.network(), [job.stages[0].stage], task.make_step, task.make_batches, None, group, cadence=cadence
+        job.task.build(),
+        [job.stages[0].stage],
+        task.make_step,
+        task.make_batches,
+        None,
+        group,
+        cadence=cadence,
     )
 
     def run() -> None:

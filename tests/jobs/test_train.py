@@ -104,7 +104,7 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_weights_of_one_that_was_not(
 
     assert broken.returncode == 130
     assert "the same command goes on from there" in rest
-    assert not (tmp_path / "broken" / "last.safetensors").exists()
+    assert (tmp_path / "broken" / "last.safetensors").exists()
     assert run("train", path) == 0
     assert run("train", spec(folder, tmp_path / "whole", images=800)) == 0
     for name in ("last.safetensors", "best.safetensors"):
@@ -256,3 +256,80 @@ def test_a_terminal_shows_how_fast_it_goes_below_what_is_told(monkeypatch: pytes
         assert "Ctrl-C once more ends at once" in view.line().plain
 
     assert "8 images�[2J" in stream.getvalue()
+
+
+IMAGES = """
+output: {output}
+network: {{arch: vae, image_px: 16, num_latent: 4, widths: [8, 16]}}
+data: {{train: [{pictures}]}}
+validation: {{share: 0.25}}
+stages: [{{kind: elbo, images: 48, batch: 8}}]
+cadence: {{log: 2}}
+workers: {{device: cpu}}
+"""
+
+
+def test_a_trained_auto_encoder_makes_images_and_begins_another_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "vae.yaml"
+    path.write_text(IMAGES.format(output=tmp_path / "vae", pictures=folder / "pictures"))
+    best = tmp_path / "vae" / "best.safetensors"
+
+    assert run("train", path, "--plan", "--sheet", tmp_path / "sheet.png") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "vae, coloured pictures of 16x16 to and from 4 numbers" in told
+    assert "1 negative ELBO with a deviation of 0.1" in told
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    assert run("train", path) == 0
+    assert run("generate", best, tmp_path / "made", "--count", "2") == 0
+    assert len(list((tmp_path / "made").glob("*.png"))) == 2
+
+    other = tmp_path / "other.yaml"
+    text = IMAGES.format(output=tmp_path / "other", pictures=folder / "pictures")
+    other.write_text("".join(line for line in text.splitlines(keepends=True) if "network" not in line))
+    assert run("train", other, "--start", best) == 0
+    assert weights(tmp_path / "other").keys() == weights(tmp_path / "vae").keys()
+
+
+CLASSES = """
+output: {folder}/classes
+network: {{arch: classifier, image_px: 16, widths: [4, 8]}}
+data: {{train: [{folder}/pictures, {folder}/others]}}
+stages: [{{kind: cross-entropy, images: 64, batch: 8}}]
+workers: {{device: cpu}}
+"""
+PERCEPTUAL = """
+output: {folder}/perceptual
+network: {{arch: espcn, num_feats: [8, 4], signal: {signal}}}
+data: {{train: [{folder}/pictures]}}
+crops: {{lr_px: 16}}
+stages:
+  - kind: adversarial
+    images: 16
+    batch: 8
+    perceptual: [{{network: classifier, weights: {folder}/classes/best.safetensors}}]
+    game: {{num_feat: 4}}
+workers: {{device: cpu}}
+"""
+
+
+def test_a_trained_classifier_is_a_perceptual_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pictures", "others"):
+        pictures(tmp_path / name)
+    for index, path in enumerate(sorted((tmp_path / "others").iterdir())):
+        turned = Image.open(path).transpose(Image.Transpose.ROTATE_90)
+        turned.point([code // 2 + index for code in range(256)] * 3).save(path)
+    for name, text in (("classes", CLASSES), ("rgb", PERCEPTUAL), ("luma", PERCEPTUAL)):
+        (tmp_path / f"{name}.yaml").write_text(
+            text.format(folder=tmp_path, signal="rgb" if name == "rgb" else "studio luma")
+        )
+
+    assert run("train", tmp_path / "classes.yaml") == 0
+    assert run("train", tmp_path / "rgb.yaml") == 0
+    assert (tmp_path / "perceptual" / "best.safetensors").exists()
+    capsys.readouterr()
+    assert run("train", tmp_path / "luma.yaml", "--plan") == 2
+    assert "trained on other pictures got: 3 channels" in " ".join(capsys.readouterr().err.split())

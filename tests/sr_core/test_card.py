@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sr_core.archs import ARCHS
 from sr_core.archs.compact import COMPACT, CompactConfig
 from sr_core.archs.espcn import ESPCN, EspcnConfig
-from sr_core.card import Source, card_json, card_key, card_markdown, new_card, read_card
+from sr_core.card import Purpose, Source, card_for, card_json, card_key, card_markdown, new_card, read_card
 from sr_core.errors import ModelError
-from sr_core.model import load_model
-from sr_core.pretrained import BUNDLED
+from sr_core.model import ColorMode, load_model
+from sr_core.pretrained import BUNDLED, DEFAULTS
 
 CONFIG = EspcnConfig((16, 8), 2)
 CARD = replace(
@@ -46,7 +47,7 @@ def test_a_new_card_tells_what_the_network_tells() -> None:
     ("changes", "got"),
     [
         ({"scale": "2"}, "scale: "),
-        ({"scale": None}, "scale: "),
+        ({"scale": None}, "scale is missing"),
         ({"kernels": 3}, "kernels: "),
         ({"figures": {"Set5": {"psnr_y": "high"}}}, "figures.Set5.psnr_y: "),
         ({"sources": [{"name": "x"}]}, "sources.0.num_pictures: "),
@@ -89,6 +90,36 @@ def test_people_read_figures_data_recipe_and_licence() -> None:
     assert "- images seen: 1,234,567" in lines
 
 
+@pytest.mark.parametrize(
+    ("purpose", "facts", "told"),
+    [
+        (Purpose.GENERATION, {}, ["framelift generate net.safetensors OUT", "images are made of noise"]),
+        (
+            Purpose.CLASSIFICATION,
+            {"classes": ("cat", "dog")},
+            ["told apart as one of cat, dog", "image-clas"],
+        ),
+        (Purpose.GUIDED, {"scale": 4}, ["--weights net.safetensors", "4 times as large"]),
+    ],
+)
+def test_people_read_what_weights_are_for(purpose: Purpose, facts: dict[str, Any], told: list[str]) -> None:
+    config = CompactConfig(num_feat=4, num_conv=1)
+    card = card_for(purpose, COMPACT.build(config), COMPACT, config, **facts)
+
+    text = card_markdown(card, "net.safetensors")
+
+    assert all(each in text for each in told)
+    assert "framelift upscale" not in text
+    assert read_card(card_json(card), "net.json") == card
+
+
+def test_a_card_without_what_its_purpose_needs_is_none() -> None:
+    content = card_json(CARD).replace(b'"super-resolution"', b'"image-classification"')
+
+    with pytest.raises(ModelError, match="classes is missing"):
+        read_card(content, "x.json")
+
+
 def test_what_is_not_known_is_said_to_be_so() -> None:
     config = CompactConfig(num_feat=4, num_conv=1, scale=2)
     text = card_markdown(new_card(COMPACT.build(config), COMPACT, config), "x.safetensors")
@@ -121,3 +152,11 @@ def test_a_bundled_model_is_what_its_card_says(name: str) -> None:
     assert card.sources
     assert card.figures
     assert path.with_suffix(".md").read_text(encoding="utf-8") == card_markdown(card, path.name)
+
+
+@pytest.mark.parametrize("scale", [scale for scale, name in DEFAULTS.items() if name in BUNDLED])
+def test_what_is_taken_by_default_makes_its_scale_of_films_and_pictures(scale: int) -> None:
+    facts = load_model(DEFAULTS[scale]).facts
+    assert facts.scale == scale
+    assert facts.num_frames == 1
+    assert facts.color_mode in (ColorMode.RGB, ColorMode.LUMA)

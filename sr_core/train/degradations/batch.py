@@ -1,4 +1,4 @@
-"""LR batches of HR batches, every item with a degradation of its own."""
+"""LR batches of HR batches, every item with a degradation of its own, which all frames of a clip share."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ Degradation = Bicubic | DrawnDegradation
 def degraded(
     hr_frames: Tensor, scale: int, degradation: Degradation, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """LR frames of HR frames; an item depends on its own frame and generator alone.
+    """LR frames of HR frames; an item depends on its own frames and generator alone.
 
     Args:
-        hr_frames: (B, 3, H, W) float32 R'G'B' 0..1 on any device; the sides are multiples of `scale`.
+        hr_frames: (B, 3, H, W), or clips (B, T, 3, H, W), float32 R'G'B' 0..1 on any device; the sides are
+            multiples of `scale`.
         scale: HR size / LR size.
         degradation: How.
         generators: One for each item, on the CPU. What is drawn does not depend on the pixels; nothing is
             for `Bicubic`.
 
     Returns:
-        (B, 3, H / scale, W / scale) on the same device, of 8-bit values, 0..1.
+        (B, 3, H / scale, W / scale), or (B, T, ...), on the same device, of 8-bit values, 0..1.
 
     Raises:
         SpecError: The sides are no multiples of the scale, or too small.
@@ -49,18 +50,21 @@ def degraded(
             got=f"{width}x{height}",
             expected=f"multiples of the scale, {scale}",
         )
+    lr_shape = (*hr_frames.shape[:-2], height // scale, width // scale)
     if isinstance(degradation, Bicubic):
-        return rounded(degradation.shrunk(hr_frames, scale))
+        return rounded(degradation.shrunk(hr_frames.reshape(-1, 3, height, width), scale)).view(lr_shape)
     steps = [degradation.steps(generator, (height, width), scale) for generator in generators]
-    lr_frames = hr_frames.new_empty(len(hr_frames), 3, height // scale, width // scale)
-    for lr_frame, frame, own in zip(lr_frames, hr_frames.unsqueeze(1), steps, strict=True):
-        lr_frame[:] = rounded(_through(frame, own, (height // scale, width // scale)))[0]
+    lr_frames = hr_frames.new_empty(lr_shape)
+    for lr_clip, hr_frame, own in zip(lr_frames, hr_frames, steps, strict=True):
+        clip = _through(hr_frame.view(-1, 3, height, width), own, lr_shape[-2:])
+        lr_clip[:] = rounded(clip).view_as(lr_clip)
     return lr_frames
 
 
-def _through(frame: Tensor, steps: tuple[Step, ...], lr_size: tuple[int, int]) -> Tensor:
+def _through(clip: Tensor, steps: tuple[Step, ...], lr_size: tuple[int, ...]) -> Tensor:
+    """The frames of a clip, (T, 3, H, W), after all steps."""
     for step in steps:
-        frame = step(frame)
-    if tuple(frame.shape[-2:]) != lr_size:
-        raise TrainError("a degradation ends in a size that is not LR's", got=str(tuple(frame.shape[-2:])))
-    return frame
+        clip = step(clip)
+    if tuple(clip.shape[-2:]) != lr_size:
+        raise TrainError("a degradation ends in a size that is not LR's", got=str(tuple(clip.shape[-2:])))
+    return clip

@@ -1,7 +1,7 @@
 """The steps of which degradations are made, each with all its parameters drawn already.
 
-A step takes and gives (1, 3, H, W) float32 R'G'B' on any device. Random fields are drawn on the CPU, so that
-they are the same wherever the pixels are.
+A step takes and gives (T, 3, H, W) float32 R'G'B' on any device: one frame, or those of one clip, each with
+noise of its own. Random fields are drawn on the CPU, so that they are the same wherever the pixels are.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ class Decimate:
         places = torch.arange(num_taps, device=frame.device) - (num_taps - 1) / 2
         weights = (-places.square() / (2 * self.sigma_px**2)).exp()
         column = (weights / weights.sum()).view(1, 1, -1, 1)
-        padded = F.pad(frame, [margin] * 4, mode="replicate").transpose(0, 1)
+        padded = F.pad(frame, [margin] * 4, mode="replicate").flatten(0, 1).unsqueeze(1)
         rows = F.conv2d(padded, column, stride=(self.scale, 1))
-        return F.conv2d(rows, column.mT, stride=(1, self.scale)).transpose(0, 1)
+        planes = F.conv2d(rows, column.mT, stride=(1, self.scale))
+        return planes.view(*frame.shape[:2], *planes.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class GaussianNoise:
     def __call__(self, frame: Tensor) -> Tensor:
         """Adds it."""
         num_channels = 1 if self.is_grey else 3
-        noise = _normal((1, num_channels, *frame.shape[-2:]), self.seed).to(frame.device)
+        noise = _normal((len(frame), num_channels, *frame.shape[-2:]), self.seed).to(frame.device)
         return (frame + noise * (self.sigma / 255)).clamp(0, 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,14 +22,14 @@ from sr_core.errors import TrainError
 from sr_core.metrics.lpips import Lpips
 from sr_core.shrink import rounded, shrink
 from sr_core.train.adversarial import AdversarialSettings, AdversarialStep
-from sr_core.train.adversarial_stage import Pictures as Shown
-from sr_core.train.adversarial_stage import new_discriminator
+from sr_core.train.adversarial_stage import Seen, new_discriminator
 from sr_core.train.crops import Crops, CropSettings, Pictures, batch_numbers, item_generator, unit_frames
 from sr_core.train.game import Player
 from sr_core.train.group import Group
 from sr_core.train.losses.perceptual import FeatureLossConfig, load_feature_loss
 from sr_core.train.losses.pixel import pixel_terms
 from sr_core.train.losses.weighted import Term, WeightedLoss
+from sr_core.train.measures import Measure
 from sr_core.train.schedule import Course, Schedule
 from sr_core.train.step import Batch, Numerics, PixelStep, Step, StepLog
 from sr_core.train.trainer import Cadence, Position, Stage, Trainer
@@ -121,7 +120,7 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         number, self._number = self._number, self._number + 1
         hr_frames = unit_frames(self._crops.batch(batch_numbers(number, BATCH_SIZE)))
-        return Batch(number, rounded(shrink(hr_frames, SCALE)), hr_frames)
+        return Batch(number, (rounded(shrink(hr_frames, SCALE)),), hr_frames)
 
     def close(self) -> None:
         """See `sr_core.train.trainer.Batches`."""
@@ -209,10 +208,10 @@ class Observer:
             self.diverged = f"{lost_db:.1f} dB lost after {num_gradients} gradients"
         self._since = time.process_time()
 
-    def save(self, position: Position, state: dict[str, Any]) -> None:
+    def save(self, position: Position, state: dict[str, Any], network: nn.Module) -> None:
         """See `Watcher`: runs are short, and are made again from their start."""
 
-    def told(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
         """See `Watcher`."""
         print(f"  {sentence}", flush=True)
 
@@ -225,7 +224,7 @@ class Observer:
 def scores(network: nn.Module, pairs: Sequence[Pair], lpips: Lpips) -> Scores:
     """Of a network in evaluation mode; not finite where its pictures are not."""
     figures = measure(network, ColorMode.RGB, pairs, SCALE, lpips)
-    return Scores(figures.psnr_y, math.nan if figures.lpips is None else figures.lpips)
+    return Scores(figures[Measure.PSNR_Y], figures[Measure.LPIPS])
 
 
 def play(run: Run, sets: Sets, start: Start) -> Record:
@@ -272,5 +271,5 @@ def step_of(run: Run, sets: Sets, network: nn.Module) -> Step[Batch]:
         r1=R1,
         updates=run.updates(),
     )
-    discriminator = new_discriminator(settings, Shown(3, CROP_PX), run.seed, 0)
+    discriminator = new_discriminator(settings, Seen(3, CROP_PX), run.seed, 0)
     return AdversarialStep(network, discriminator, content, settings, Group(), numerics)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -253,3 +254,72 @@ def published_t91() -> Path:
     if not path.exists():
         pytest.skip("needs T91")
     return path
+
+
+def write_film(path: Path, levels: Sequence[int]) -> None:
+    """A frame of each brightness, with a little of one scene in it, without loss."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("ffv1", 24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        weak = scene(0, 48, 64).permute(1, 2, 0).numpy() // 16
+        for level in levels:
+            frame = av.VideoFrame.from_ndarray((weak + level).astype(np.uint8), "rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+
+
+def levels_of(clip: Tensor) -> list[float]:
+    """How bright each frame is, beside the first one."""
+    means = clip.unflatten(0, (-1, 3)).float().mean((1, 2, 3))
+    return [round(value) for value in (means - means[0]).tolist()]
+
+
+@pytest.mark.parametrize(("num_frames", "stride"), [(3, 10), (5, 2), (1, 12)])
+def test_of_a_video_clips_are_runs_of_frames(tmp_path: Path, num_frames: int, stride: int) -> None:
+    write_film(tmp_path / "film.mkv", range(40, 160, 4))  # 30 frames
+    picture(scene(1)).save(tmp_path / "still.png")
+    settings = DataSettings((str(tmp_path),), 16, frame_stride=stride)
+
+    *found, still = read_pictures(settings, num_frames).pictures
+
+    starts = range(0, 30 - num_frames + 1, stride)
+    assert [levels_of(each) for each in found] == [[4 * n for n in range(num_frames)]] * len(starts)
+    firsts = torch.cat([each[:3] for each in found])
+    assert levels_of(firsts) == [4 * start for start in starts]
+    assert torch.equal(still, scene(1))
+
+
+def test_no_clip_has_frames_of_two_scenes(tmp_path: Path) -> None:
+    write_film(tmp_path / "cut.mkv", [20] * 4 + [200] * 5)
+
+    data = read_pictures(DataSettings((str(tmp_path),), 16, frame_stride=1), 3)
+
+    assert [levels_of(each) for each in data.pictures] == [[0, 0, 0]] * 5
+    assert levels_of(torch.cat([each[:3] for each in data.pictures])) == [0, 0, 180, 180, 180]
+
+
+def test_after_a_cut_the_next_clip_begins_at_once(tmp_path: Path) -> None:
+    write_film(tmp_path / "cut.mkv", [20] * 4 + [60, 64, 68])
+
+    data = read_pictures(DataSettings((str(tmp_path),), 16, frame_stride=3), 3)
+
+    assert [levels_of(each) for each in data.pictures] == [[0, 0, 0], [0, 4, 8]]
+
+
+def test_a_video_without_a_scene_that_is_long_enough_is_told(tmp_path: Path) -> None:
+    write_film(tmp_path / "cut.mkv", [20] * 4 + [200] * 4)
+    picture(scene(1)).save(tmp_path / "still.png")
+
+    data = read_pictures(DataSettings((str(tmp_path),), 16), 5)
+
+    assert len(data.pictures) == 1
+    assert [each.reason for each in data.left_out] == ["no scene in it is long enough"]
+
+
+def test_all_frames_of_a_clip_count_as_memory(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.mkv", [20] * 4)
+    num_bytes = 64 * 48 * 3 * 3
+
+    with pytest.raises(SpecError, match="more than memory may hold"):
+        read_pictures(DataSettings((str(tmp_path),), 16, most_bytes=num_bytes - 1), 3)
+    assert len(read_pictures(DataSettings((str(tmp_path),), 16, most_bytes=num_bytes), 3).pictures) == 1

@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 
 from cluster.training import PixelStage, TrainJob, train
 from cluster.training.data import DataSettings
-from cluster.training.job import RecodedShare
+from cluster.training.job import TeacherWeights
+from cluster.training.recoding import RecodedShare
 from cluster.training.split import SplitSettings
+from cluster.training.tasks.super_resolution import SuperResolutionSettings
 from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.archs.signals import Signal
 from sr_core.errors import ModelError, SpecError, StorageError
@@ -33,6 +35,7 @@ from sr_core.train.group import Group
 from sr_core.train.schedule import Schedule
 from sr_core.train.trainer import Cadence, Stage
 from sr_core.train.updates import UpdateSettings
+from sr_core.weights import pack_weights
 from tests.sr_core.threads import one_thread
 
 ROOT = Path(__file__).parents[3]
@@ -56,15 +59,17 @@ def pictures(folder: Path, number: int = 8) -> Path:
     return folder
 
 
+def settings(config: EspcnConfig, recoding: RecodedShare | None = None) -> SuperResolutionSettings:
+    return SuperResolutionSettings(ESPCN, config, lr_crop_px=16, recoding=recoding)
+
+
 def job(folder: Path, name: str, signal_: Signal = Signal.RGB) -> TrainJob:
     return TrainJob(
         output_url=str(folder / name),
-        arch=ESPCN,
-        config=EspcnConfig((16, 8), 2, signal_),
+        task=settings(EspcnConfig((16, 8), 2, signal_)),
         data=DataSettings((str(folder / "pictures"),), least_side_px=48),
         stages=STAGES,
         validation=SplitSettings(0.25),
-        lr_crop_px=16,
         cadence=Cadence(log=10, validate=20, checkpoint=15),
         seed=5,
     )
@@ -169,7 +174,7 @@ def test_without_pictures_to_set_aside_nothing_is_trained(tmp_path: Path) -> Non
 
 
 def test_a_job_without_stages_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="0 stages"):
+    with pytest.raises(SpecError, match="nothing to train"):
         replace(job(tmp_path, "run"), stages=())
 
 
@@ -221,21 +226,24 @@ def test_a_run_may_start_from_weights_of_its_network(tmp_path: Path) -> None:
     reached = json.loads((tmp_path / "first" / "best.json").read_text())["figures"]["validation"]["psnr_y"]
     first = next(line for line in told if "images: " in line)
     assert float(first.split(": ")[1].split(" dB")[0]) > reached - 0.5
-    other = replace(job(tmp_path, "third"), start=start, config=EspcnConfig((16, 4), 2, Signal.RGB))
+    other = replace(job(tmp_path, "third"), start=start, task=settings(EspcnConfig((16, 4), 2, Signal.RGB)))
     with pytest.raises(SpecError, match="another network"):
         train(other, Group())
 
 
 def test_pictures_that_went_through_codecs_are_the_same_in_every_run(tmp_path: Path) -> None:
     pictures(tmp_path / "pictures")
+    config = EspcnConfig((16, 8), 2, Signal.RGB)
     coded = replace(
-        job(tmp_path, "whole"), stages=(PixelStage(Stage(80, 8)),), recoding=RecodedShare(share=0.8)
+        job(tmp_path, "whole"),
+        stages=(PixelStage(Stage(80, 8)),),
+        task=settings(config, RecodedShare(share=0.8)),
     )
 
     for asked in (
         coded,
         replace(coded, output_url=str(tmp_path / "again")),
-        replace(coded, output_url=str(tmp_path / "plain"), recoding=None),
+        replace(coded, output_url=str(tmp_path / "plain"), task=settings(config)),
     ):
         train(asked, Group())
 
@@ -305,7 +313,7 @@ def test_other_pictures_are_no_way_to_go_on(tmp_path: Path) -> None:
     [
         (
             AdversarialStage(Stage(8, 8), adversarial=AdversarialSettings(discriminator="strided")),
-            r"stages\.2: adversarial\.discriminator",
+            r"stages\.2\.game\.discriminator",
         ),
         (
             AdversarialStage(Stage(8, 8), perceptual=(PerceptualTerm(1.0, "alexnet", Path("none.pth")),)),
@@ -378,3 +386,47 @@ def test_recipes_name_settings_one_by_one_and_files_without_their_folders() -> N
     assert recipe["stages.0.perceptual.0.weights"] == "n.pth"
     assert recipe["stages.0.adversarial.updates.learning_rates.generator"] == "0.0001"
     assert not [text for text in recipe.values() if "/" in text or "<" in text]
+
+
+def test_a_teacher_changes_what_is_learnt_and_is_named_without_its_folder(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "teacher"), Group())
+    best = str(tmp_path / "teacher" / "best.safetensors")
+    taught = replace(
+        job(tmp_path, "taught"), stages=(replace(STAGES[1], teacher=TeacherWeights(best, weight=2.0)),)
+    )
+
+    train(taught, Group())
+    train(replace(job(tmp_path, "alone"), stages=(STAGES[1],)), Group())
+
+    alone, learnt = weights(tmp_path, "alone"), weights(tmp_path, "taught")
+    assert not any(torch.equal(alone[key], learnt[key]) for key in alone if key.endswith("weight"))
+    assert taught.recipe()["stages.0.teacher.weights"] == "best.safetensors"
+
+
+def test_a_teacher_that_does_something_else_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    teacher, config = tmp_path / "x4.safetensors", EspcnConfig((8, 8), 4, Signal.RGB)
+    teacher.write_bytes(pack_weights(ESPCN.build(config), ESPCN, config))
+    stages = (STAGES[1], replace(STAGES[1], teacher=TeacherWeights(str(teacher))))
+
+    with pytest.raises(SpecError, match=r"stages\.1\.teacher\.weights: .*scale"):
+        train(replace(job(tmp_path, "run"), stages=stages), Group())
+
+
+def test_of_two_runs_in_one_output_the_earlier_ends_and_the_later_is_whole(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "whole"), Group())
+    has_begun = list[bool]()
+
+    def begin_another() -> bool:
+        if not has_begun:
+            has_begun.append(True)
+            assert train(job(tmp_path, "run"), Group())
+        return False
+
+    with pytest.raises(StorageError, match=r"another run goes on in this output.*one at a time"):
+        train(job(tmp_path, "run"), Group(), begin_another)
+
+    for file in ("last.safetensors", "best.safetensors"):
+        expected, got = weights(tmp_path, "whole", file), weights(tmp_path, "run", file)
+        assert all(torch.equal(expected[key], got[key]) for key in expected)

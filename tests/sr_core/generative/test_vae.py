@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from sr_core.errors import SpecError
-from sr_core.generative.vae import VAE, Vae, VaeConfig, VaeOutput, negative_elbo
+from sr_core.generative.vae import VAE, Vae, VaeConfig, VaeOutput, left_out_nats, negative_elbo
 from tests.sr_core.threads import one_thread
 
 
@@ -64,3 +64,30 @@ def test_codes_are_drawn_anew_and_gradients_reach_their_distribution(flat_images
 def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(SpecError, match=r"16x32.*expected 32x32"):
         vae()(torch.rand(1, 3, 32, 16))
+
+
+def test_what_the_loss_leaves_out_is_the_constant_of_the_normal_distribution() -> None:
+    images = torch.rand(1, 2, 4, 4)
+    nothing = torch.zeros(1, 5)
+
+    loss = negative_elbo(VaeOutput(images / 2, nothing, nothing), images, deviation=0.3)
+
+    expected = -Normal(images / 2, torch.tensor(0.3)).log_prob(images).sum()
+    torch.testing.assert_close(loss.total + left_out_nats(32, 0.3), expected)
+
+
+def test_the_same_noise_gives_the_same_reconstruction(flat_images: Tensor) -> None:
+    network = vae().eval()
+    noise = torch.randn(2, 16)
+
+    first, second = (network.reconstruct(flat_images[:2], noise) for _ in range(2))
+
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, network.reconstruct(flat_images[:2], -noise).images)
+
+
+@pytest.mark.parametrize("image_px", [0, 4, 36])
+def test_sizes_that_cannot_be_halved_to_the_end_are_refused(image_px: int) -> None:
+    with pytest.raises(SpecError, match=r"a multiple of 8") as caught:
+        VaeConfig(widths=(4, 4, 4), image_px=image_px)
+    assert caught.value.where == "image_px"

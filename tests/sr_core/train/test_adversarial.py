@@ -24,8 +24,9 @@ from sr_core.train.adversarial_game import AdversarialGame
 from sr_core.train.adversarial_stage import (
     AdversarialStage,
     PerceptualTerm,
-    Pictures,
+    Seen,
     adversarial_step,
+    check_stage,
     new_discriminator,
 )
 from sr_core.train.game import Player
@@ -40,7 +41,7 @@ from sr_core.train.updates import RuleName, UpdateSettings
 from tests.sr_core.threads import one_thread
 from tests.sr_core.train.test_trainer import Notes, batch_norm_network, batches, network
 
-CROPS = Pictures(3, 24)
+CROPS = Seen(3, 24)
 RULES = {rule.value: UpdateSettings(rule) for rule in RuleName} | {
     "gem on one batch": UpdateSettings(RuleName.GEM, gem=GemSettings(same_batch=True))
 }
@@ -119,13 +120,15 @@ def with_dropout(trained: nn.Module) -> nn.Module:
 
 
 @every_rule
-@pytest.mark.parametrize("poisoned", ["lr_frames", "hr_frames"])
+@pytest.mark.parametrize("poisoned", ["inputs", "truth"])
 def test_a_batch_that_is_not_finite_changes_nothing(updates: UpdateSettings, poisoned: str) -> None:
     trained = batch_norm_network()
     step = step_of(trained, updates=updates, discriminator="patch")
     play(step, range(2))
     before = copy.deepcopy((trained.state_dict(), step.state_dict()))
-    bad = replace(batch(2), **{poisoned: getattr(batch(2), poisoned) / 0})
+    good = batch(2)
+    spoiled = {"inputs": (good.inputs[0] / 0,), "truth": good.truth / 0}
+    bad = replace(good, **{poisoned: spoiled[poisoned]})  # type: ignore[arg-type]
 
     with pytest.raises(TrainError, match=r"batch 2: .*not finite"):
         step(bad, 1.0)
@@ -247,8 +250,8 @@ def test_gem_tells_its_coefficient() -> None:
 def test_the_losses_of_alternating_steps_are_those_of_the_textbook() -> None:
     generator, opponent = network(), new_discriminator(stage().adversarial, CROPS, 3, 1)
     first = batch(0)
-    sr_frames = generator(first.lr_frames).detach()
-    hr_frames = first.hr_frames.requires_grad_()
+    sr_frames = generator(*first.inputs).detach()
+    hr_frames = first.truth.requires_grad_()
     made = opponent(sr_frames)  # spectral normalisation takes a step with each look: their order counts
     true = opponent(hr_frames)
     (slope,) = torch.autograd.grad(true.sum(), hr_frames, retain_graph=True)
@@ -259,7 +262,7 @@ def test_the_losses_of_alternating_steps_are_those_of_the_textbook() -> None:
 
     assert losses["r1"] == pytest.approx(float(r1.detach()))
     assert losses["discriminator"] == pytest.approx(float(discriminator.detach()))
-    assert losses["l1"] == pytest.approx(float((sr_frames - first.hr_frames).abs().mean().detach()))
+    assert losses["l1"] == pytest.approx(float((sr_frames - first.truth).abs().mean().detach()))
 
 
 def test_a_discriminator_with_a_condition_sees_whether_a_picture_comes_of_its_lr_frame() -> None:
@@ -279,10 +282,10 @@ def test_a_discriminator_with_a_condition_sees_whether_a_picture_comes_of_its_lr
     opponent, settings = Pairs(), AdversarialSettings(is_conditional=True)
     AdversarialStep(network(), opponent, l1(), settings, Group(), Numerics())(batch(0), 1.0)
 
-    enlarged = F.interpolate(batch(0).lr_frames, scale_factor=2, mode="bicubic")
+    enlarged = F.interpolate(batch(0).inputs[0], scale_factor=2, mode="bicubic")
     for seen in opponent.seen:
         torch.testing.assert_close(seen[:, 3:], enlarged)
-    assert any(torch.equal(seen[:, :3], batch(0).hr_frames) for seen in opponent.seen)
+    assert any(torch.equal(seen[:, :3], batch(0).truth) for seen in opponent.seen)
 
 
 @pytest.mark.parametrize("name", ["unet", "patch"])
@@ -316,7 +319,7 @@ def test_the_generator_learns_what_the_discriminator_wants() -> None:
         settings = AdversarialSettings(weight=weight, updates=UpdateSettings(learning_rates=rates))
         play(AdversarialStep(trained, Bright(), l1(), settings, Group(), Numerics()), range(10))
         with torch.no_grad():
-            return float(trained(batch(0).lr_frames).mean())
+            return float(trained(*batch(0).inputs).mean())
 
     assert brightness(100.0) > brightness(1e-6) + 0.05
 
@@ -350,7 +353,7 @@ def test_float16_halves_the_loss_scale_until_gradients_are_finite() -> None:
 def test_float16_gives_up_on_a_batch_that_no_loss_scale_saves() -> None:
     step = step_of(network(), Numerics(torch.float16))
     with pytest.raises(TrainError, match="batch 0"):
-        step(replace(batch(0), hr_frames=batch(0).hr_frames / 0), 1.0)
+        step(replace(batch(0), truth=batch(0).truth / 0), 1.0)
 
 
 def test_the_loss_scale_doubles_after_many_good_steps_and_only_where_it_is_used() -> None:
@@ -390,14 +393,14 @@ def test_a_new_discriminator_is_the_same_for_the_same_seed_and_leaves_random_num
 @pytest.mark.parametrize("num_channels", [1, 3])
 def test_every_discriminator_judges_pictures_of_its_size(name: str, side_px: int, num_channels: int) -> None:
     settings = AdversarialSettings(discriminator=name, num_feat=4)
-    opponent = new_discriminator(settings, Pictures(num_channels, side_px), 0, 0)
+    opponent = new_discriminator(settings, Seen(num_channels, side_px), 0, 0)
     assert torch.isfinite(opponent(torch.rand(2, num_channels, side_px, side_px))).all()
 
 
 @pytest.mark.parametrize(("name", "side_px"), [("vgg", 24), ("strided", 48)])
 def test_crops_that_a_discriminator_cannot_take_are_refused_before_training(name: str, side_px: int) -> None:
-    with pytest.raises(SpecError, match=f"got HR crops of {side_px} px"):
-        new_discriminator(AdversarialSettings(discriminator=name), Pictures(3, side_px), 0, 0)
+    with pytest.raises(SpecError, match=rf"^game\.discriminator: .*got HR crops of {side_px} px"):
+        new_discriminator(AdversarialSettings(discriminator=name), Seen(3, side_px), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -410,11 +413,18 @@ def test_crops_that_a_discriminator_cannot_take_are_refused_before_training(name
         {"r2": float("inf")},
         {"feature_matching": float("nan")},
         {"watch_batches": 0},
+        {"num_feat": 5000},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         AdversarialSettings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["weight", "r1", "num_feat"])
+def test_a_setting_out_of_range_is_named_as_users_write_it(name: str) -> None:
+    with pytest.raises(SpecError, match=rf"^game\.{name}: "):
+        AdversarialSettings(**{name: -1})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -441,10 +451,10 @@ def test_a_stage_sums_pixel_losses_and_perceptual_ones(squeezenet: dict[str, Pat
     )
     asked = replace(stage(), perceptual=perceptual)
     trained = ESPCN.build(EspcnConfig((8,), 2, signal))
-    pictures = Pictures(signal.num_channels, 24)
+    pictures = Seen(signal.num_channels, 24)
     step = adversarial_step(asked, trained, pictures, Group(), Numerics(), (0, 0))
     whole = batch(0)
-    seen = Batch(0, whole.lr_frames[:, : pictures.num_channels], whole.hr_frames[:, : pictures.num_channels])
+    seen = Batch(0, (whole.inputs[0][:, : pictures.num_channels],), whole.truth[:, : pictures.num_channels])
     losses = step(seen, 1.0).losses
 
     parts = losses["l1"] + losses["mse"] + 0.5 * losses["squeezenet1_1"] + 2 * losses["lpips"]
@@ -477,3 +487,15 @@ def test_a_run_of_a_pixel_and_an_adversarial_stage_goes_on_bit_for_bit(stop_afte
 def test_lpips_heads_without_their_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="heads"):
         PerceptualTerm(1.0, lpips_heads=tmp_path / "lin").term(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [PerceptualTerm(lpips_heads=Path("lin")), PerceptualTerm(network="alexnet")]
+)
+def test_a_perceptual_loss_that_lacks_a_file_is_told_at_its_key(
+    squeezenet: dict[str, Path], wrong: PerceptualTerm
+) -> None:
+    asked = replace(stage(), perceptual=(PerceptualTerm(**squeezenet), wrong))
+
+    with pytest.raises(SpecError, match=r"^perceptual\.1: "):
+        check_stage(asked, CROPS)

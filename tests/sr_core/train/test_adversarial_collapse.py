@@ -77,7 +77,7 @@ def batch(number: int) -> Batch:
     colors = torch.rand(4, 3, 2, 2, generator=draw).mul(0.6).add(0.2)
     grain = torch.rand(4, 3, 32, 32, generator=draw).sub(0.5).mul(0.3)
     hr_frames = rounded(F.interpolate(colors, scale_factor=16) + grain)
-    return Batch(number, rounded(shrink(hr_frames, 2)), hr_frames)
+    return Batch(number, (rounded(shrink(hr_frames, 2)),), hr_frames)
 
 
 def told(

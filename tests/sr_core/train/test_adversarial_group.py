@@ -30,7 +30,7 @@ def play(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
     for number in range(3):
         whole = batch(number)
         mine = slice(group.rank * 4 // group.size, (group.rank + 1) * 4 // group.size)
-        log = step(Batch(number, whole.lr_frames[mine], whole.hr_frames[mine]), 1.0)
+        log = step(Batch(number, (whole.inputs[0][mine],), whole.truth[mine]), 1.0)
     return {
         "network": trained.state_dict(),
         "discriminator": step.state_dict()["discriminator"],

@@ -28,7 +28,7 @@ def train(group: Group, seed: int) -> tuple[nn.Module, Notes]:
     def share(stage: int, first: int) -> Iterator[Batch]:
         for batch in batches(stage, first):
             mine = slice(group.rank * 4 // group.size, (group.rank + 1) * 4 // group.size)
-            yield Batch(batch.number, batch.lr_frames[mine], batch.hr_frames[mine])
+            yield Batch(batch.number, (batch.inputs[0][mine],), batch.truth[mine])
 
     trained, notes = network(), Notes()
     with torch.no_grad():

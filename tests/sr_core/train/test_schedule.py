@@ -33,3 +33,11 @@ def test_steps_go_down_at_their_milestones() -> None:
 def test_what_makes_no_sense_is_a_spec_error(wrong: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         Schedule(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_stage_that_is_shorter_than_its_warm_up_is_refused() -> None:
+    schedule = Schedule(warm_up_images=100)
+    schedule.check_length(100)
+
+    with pytest.raises(SpecError, match=r"schedule\.warm_up_images: .*got 100 images; expected 99 at most"):
+        schedule.check_length(99)

@@ -50,10 +50,10 @@ class Notes:
     def validate(self, position: Position, network: nn.Module) -> None:
         self.positions.append(position)
 
-    def save(self, position: Position, state: dict[str, Any]) -> None:
+    def save(self, position: Position, state: dict[str, Any], network: nn.Module) -> None:
         self.states.append(state)
 
-    def told(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
         self.sentences.append(sentence)
 
 
@@ -66,7 +66,7 @@ def batches(stage: int, first: int, poisoned: int | None = None) -> Iterator[Bat
         lr_frames = rounded(shrink(hr_frames, 2))
         if (stage, number) == (0, poisoned):
             hr_frames = hr_frames / 0
-        yield Batch(number, lr_frames, hr_frames)
+        yield Batch(number, (lr_frames,), hr_frames)
         number += 1
 
 
@@ -133,10 +133,10 @@ def test_all_images_of_all_stages_are_seen_and_validated() -> None:
 def test_training_lowers_the_loss() -> None:
     trained = trainer(network(), Notes())
     batch = next(batches(5, 0))
-    before = (network()(batch.lr_frames) - batch.hr_frames).abs().mean()
+    before = (network()(*batch.inputs) - batch.truth).abs().mean()
     trained.run()
 
-    assert (trained.ema.network(batch.lr_frames) - batch.hr_frames).abs().mean() < before / 2
+    assert (trained.ema.network(*batch.inputs) - batch.truth).abs().mean() < before / 2
 
 
 def test_a_batch_that_is_not_finite_changes_nothing_and_is_left_out() -> None:

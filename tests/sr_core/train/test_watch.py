@@ -9,7 +9,8 @@ import pytest
 from sr_core.train.watch import Guard, Signs
 
 NUM_VALUES = 3 * 48 * 48
-WELL = Signs((0.2, -0.1, 0.0), 0.6, -0.5, 0.8, 0.7, 0.9, 1.5)
+WELL = Signs(0.6, -0.5, 0.8, 0.7, 0.9, color_error=1.5, color_bias=(0.2, -0.1, 0.0))
+NOISE_WELL = Signs(0.6, -0.5, 0.8, 0.7, 0.9, variety=0.9)
 
 TROUBLES = {
     "has won": replace(WELL, discriminator_slope=0.01),
@@ -68,3 +69,23 @@ def test_a_guard_goes_on_within_a_window() -> None:
     second.load_state_dict(first.state_dict())
     assert before + see(second, *course[6:]) == told
     assert second.state_dict() == whole.state_dict()
+
+
+def test_pictures_of_noise_are_watched_for_sameness_and_not_for_colours() -> None:
+    guard = Guard(2)
+    assert not see(guard, *[NOISE_WELL] * 2)
+    [sentence] = see(guard, *[replace(NOISE_WELL, variety=0.1)] * 4)
+    assert "nearly the same picture of any noise" in sentence
+    assert set(NOISE_WELL.figures()) == {
+        "true_logit",
+        "made_logit",
+        "spread",
+        "discriminator_slope",
+        "generator_slope",
+        "variety",
+    }
+
+
+@pytest.mark.parametrize("signs", [WELL, NOISE_WELL, replace(WELL, color_bias=(0.5,))])
+def test_signs_are_what_their_figures_say(signs: Signs) -> None:
+    assert Signs.of_figures(signs.figures()) == signs

@@ -23,6 +23,7 @@ from sr_core.train.degradations.steps import (
     Jpeg,
     PoissonNoise,
     Resize,
+    Resizer,
     Step,
 )
 from tests.sr_core.test_shrink import slopes
@@ -197,3 +198,50 @@ def test_a_sheet_shows_truth_and_lr_pixels_side_by_side() -> None:
     lr_codes = (lr_frames[2] * 255).round().byte()
     pixels = lr_codes.repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert torch.equal(shown[:, 16:24, 16:28], pixels)
+
+
+@pytest.mark.parametrize("degradation", ALL.values(), ids=ALL)
+def test_a_clip_of_one_frame_is_degraded_as_that_frame(degradation: Degradation) -> None:
+    hr_frames = scene(2, 48, 72)
+
+    clips = degraded(hr_frames.unsqueeze(1), 4, degradation, generators(3, 4))
+
+    assert torch.equal(clips.squeeze(1), degraded(hr_frames, 4, degradation, generators(3, 4)))
+
+
+def test_frames_of_a_clip_share_all_but_their_noise() -> None:
+    frame = scene(1, 48, 72)[0]
+    clip = frame.expand(1, 3, -1, -1, -1)
+    noisy = GaussianNoise(20.0, is_grey=False, seed=1)
+    without_noise = (
+        Decimate(4, 1.6),
+        Blur(gaussian_kernel(7, 2.0, 1.0, 0.5)),
+        Resize((12, 18), Resizer.AREA),
+    )
+
+    class Fixed:
+        def __init__(self, *steps: Step) -> None:
+            self.own = steps
+
+        def steps(self, *_: object) -> tuple[Step, ...]:
+            return self.own
+
+    clean = degraded(clip, 4, Fixed(*without_noise), generators(0))[0]
+    noises = degraded(clip, 4, Fixed(*without_noise, noisy), generators(0))[0] - clean
+
+    assert torch.equal(clean[0], clean[1])
+    assert torch.equal(clean[0], clean[2])
+    assert not torch.equal(noises[0], noises[1])
+    assert float(noises.std(dim=(1, 2, 3)).max()) < 1.2 * float(noises.std(dim=(1, 2, 3)).min())
+
+
+def test_clips_are_degraded_each_in_its_own_way_and_in_their_order() -> None:
+    clips = scene(6, 48, 72).unflatten(0, (2, 3))
+
+    together = degraded(clips, 2, SECOND_ORDER, generators(0, 1))
+
+    assert torch.equal(together[1:], degraded(clips[1:], 2, SECOND_ORDER, generators(1)))
+    coarse = [torch.nn.functional.avg_pool2d(each.flatten(0, 1), 8) for each in (clips, together)]
+    coarse[0] = torch.nn.functional.avg_pool2d(coarse[0], 2)
+    distances = torch.cdist(coarse[0].flatten(1), coarse[1].flatten(1))
+    assert distances.argmin(1).tolist() == list(range(6))
