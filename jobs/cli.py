@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from jobs.flags import output_url, spec_of, spec_of_flags, takes_job, takes_training, training_of
+from jobs.flags import (
+    adaptation_of,
+    output_url,
+    spec_of,
+    spec_of_flags,
+    takes_job,
+    takes_training,
+    training_of,
+)
 from sr_core.errors import FrameliftError, MediaError, ModelError, SpecError
 
 if TYPE_CHECKING:
@@ -97,7 +105,19 @@ def submit_command(
 @app.command("train")
 @takes_training
 def train_command(
-    spec: Annotated[str, typer.Argument(metavar="TRAIN.yaml", help="The spec of a training.")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TRAIN.yaml | FOOTAGE...", help="The spec of a training; with --adapt, footage."
+        ),
+    ],
+    is_adapt: Annotated[
+        bool, typer.Option("--adapt", help="Adapt a model to footage: videos, images, folders of them.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME|FILE", help="The one to adapt, by default a bundled one."),
+    ] = None,
     is_plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be trained, on what, and what it takes.")
     ] = False,
@@ -110,7 +130,12 @@ def train_command(
     """Train a network on pictures. Each flag is also a key of the spec, and replaces what the spec says."""
 
     def body() -> int:
-        training = training_of(spec, flags)
+        if is_adapt:
+            adaptation = adaptation_of(targets, model, flags)
+            from jobs.adapt import adapt
+
+            return adapt(adaptation, is_plan=is_plan, sheet_path=sheet)
+        training = training_of(targets, model, flags)
         from jobs.train import train
 
         return train(training, is_plan=is_plan, sheet_path=sheet)

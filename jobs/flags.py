@@ -12,6 +12,7 @@ import typer
 from sr_core.errors import SpecError
 
 if TYPE_CHECKING:
+    from jobs.adapt import AdaptSpec
     from jobs.load import Flags
     from jobs.spec import UpscaleSpec
     from jobs.train_spec import TrainSpec
@@ -88,6 +89,9 @@ TRAIN_FLAGS = (
     Flag("--region", "storage.region", "NAME", "Of an S3 store."),
 )
 
+# Of them, those that mean something where a model is adapted.
+_ADAPT_FLAGS = ("--output", "--seed", "--minutes", "--device", "--endpoint-url", "--region")
+
 
 def takes_job(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the flags of a job; which it gets as `flags`."""
@@ -137,16 +141,46 @@ def spec_of(targets: Sequence[str], params: dict[str, Any]) -> UpscaleSpec:
     )
 
 
-def training_of(path: str, params: dict[str, Any]) -> TrainSpec:
+def training_of(targets: Sequence[str], model: str | None, params: dict[str, Any]) -> TrainSpec:
     """The training that a spec file and flags mean.
 
     Raises:
-        SpecError: A value is wrong.
+        SpecError: A value is wrong, or they are those of an adaptation.
     """
     from jobs.load import load
     from jobs.train_spec import TrainSpec
 
-    return load(TrainSpec, path, _given(params, TRAIN_FLAGS))
+    if len(targets) != 1 or model is not None:
+        raise SpecError(
+            "these arguments are not understood",
+            where="command line",
+            got=" ".join([*targets, *(() if model is None else ("--model", model))]),
+            expected="one spec of a training (.yaml)",
+            next_step="give --adapt, where a model is to be adapted to footage",
+        )
+    return load(TrainSpec, targets[0], _given(params, TRAIN_FLAGS))
+
+
+def adaptation_of(footage: Sequence[str], model: str | None, params: dict[str, Any]) -> AdaptSpec:
+    """The adaptation that footage and flags mean.
+
+    Raises:
+        SpecError: A value is wrong, or a flag is one of other trainings.
+    """
+    from jobs.adapt import AdaptSpec
+    from jobs.load import Given, load_flags
+
+    flags = _given(params, TRAIN_FLAGS)
+    for given in flags.values():
+        if given.flag not in _ADAPT_FLAGS:
+            raise SpecError(
+                "this flag means nothing with --adapt",
+                where=given.flag,
+                expected=f"--model, {', '.join(_ADAPT_FLAGS)}",
+                next_step="for a recipe of your own, write the spec of a training",
+            )
+    named = {} if model is None else {"model": Given("--model", model)}
+    return load_flags(AdaptSpec, {**named, **flags}).model_copy(update={"footage": tuple(footage)})
 
 
 def output_url(output: str, endpoint_url: str | None, region: str | None) -> str:

@@ -7,6 +7,7 @@ ITU-T T.871 (JFIF: full-range BT.601). Chroma is halved by means of 2x2 and come
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -51,6 +52,12 @@ def jpeg(rgb: Tensor, quality: int) -> Tensor:
     chroma = resample(chroma, (luma.shape[-2], luma.shape[-1]), Kernel.BILINEAR, axis, axis)
     decoded = yuv_to_rgb((luma + 128) / 255, chroma / 255, Matrix.BT601)
     return (decoded[..., :height, :width] * 255).round().clamp(0, 255) / 255
+
+
+def nearest_quality(luma_steps: Sequence[int]) -> int:
+    """The quality, 1 to 100, whose steps for luma are in sum nearest to these, whoever's tables they are."""
+    sums = {quality: float(_steps(_LUMA_STEPS, quality).sum()) for quality in range(1, 101)}
+    return min(sums, key=lambda quality: abs(sums[quality] - sum(luma_steps)))
 
 
 @lru_cache

@@ -9,7 +9,8 @@ import struct
 from collections.abc import Iterator
 
 Segment = tuple[int, bytes]
-_SOI, _SOS, _APP0, _APP1, _APP2, _APP13, _COM = 0xD8, 0xDA, 0xE0, 0xE1, 0xE2, 0xED, 0xFE
+_SOI, _SOS, _DQT, _APP0, _APP1, _APP2, _APP13, _COM = 0xD8, 0xDA, 0xDB, 0xE0, 0xE1, 0xE2, 0xED, 0xFE
+_NUM_STEPS = 64
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
@@ -36,6 +37,16 @@ def segments(data: bytes) -> Iterator[Segment]:
 def comments(data: bytes) -> tuple[bytes, ...]:
     """The comments (COM)."""
     return tuple(content for marker, content in segments(data) if marker == _COM)
+
+
+def luma_steps(data: bytes) -> tuple[int, ...]:
+    """The 64 steps of the first quantiser, which is luma's, in the order of the file; empty where none is."""
+    for marker, content in segments(data):
+        size = 2 if content[:1] > b"\x0f" else 1
+        if marker == _DQT and len(content) > _NUM_STEPS * size:
+            steps = content[1 : 1 + _NUM_STEPS * size]
+            return tuple(int.from_bytes(steps[at : at + size], "big") for at in range(0, len(steps), size))
+    return ()
 
 
 def has_more_pictures(data: bytes) -> bool:

@@ -283,3 +283,13 @@ def test_a_wrong_output_is_told_once(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().err
     assert told.count("credentials do not belong") == 1
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a.mp4", "b.mp4"], ["train.yaml", "--model", "fast-x2"]], ids=["footage", "a model"]
+)
+def test_what_only_an_adaptation_takes_is_refused_without_adapt(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run("train", *arguments) == 2
+    assert "give --adapt" in capsys.readouterr().err
