@@ -223,16 +223,8 @@ class VideoKind(UpscalerKind):
 
     def settings(self, network: Network, spec: TrainSpec) -> TaskSettings:
         """See `TaskKind`."""
-        return VideoSettings(
-            _upscaler(network.arch),
-            network.config,
-            lr_crop_px=spec.crops.lr_px,
-            least_rescale=spec.crops.least_rescale,
-            degradation=spec.degradation,
-            recoding=spec.recoding,
-            lpips=spec.validation.lpips,
-            motion=spec.motion,
-        )
+        of_stills = super().settings(network, spec)
+        return VideoSettings(**vars(of_stills), motion=spec.motion)
 
 
 def _upscaler(arch: Trained) -> Arch:

@@ -43,6 +43,7 @@ _MEASURES = {
     "sliced_wasserstein": "sliced Wasserstein distance",
     "cross_entropy": "cross entropy, nats",
     "accuracy": "share that is right",
+    "mae": "mean absolute error",
 }
 
 

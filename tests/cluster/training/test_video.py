@@ -20,6 +20,8 @@ from sr_core.archs.early_fusion import EARLY_FUSION, EarlyFusionConfig
 from sr_core.archs.espcn import ESPCN, EspcnConfig
 from sr_core.color import Matrix, rgb_to_yuv
 from sr_core.errors import SpecError
+from sr_core.train.adversarial import AdversarialSettings
+from sr_core.train.adversarial_stage import AdversarialStage
 from sr_core.train.crops import Pictures
 from sr_core.train.degradations.bicubic import Bicubic
 from sr_core.train.degradations.real_esrgan import FIRST_ORDER
@@ -142,3 +144,21 @@ def test_clips_are_measured_against_their_middle_frames(tmp_path: Path) -> None:
     assert task.measure(Middle())["psnr_y"] > task.measure(First())["psnr_y"] + 1
     assert task.measure(Middle()) == PLAIN.open(job(PLAIN), Group(), data, data).measure(Middle())
     assert [cell.title for cell in task.rows(Middle())[0]] == ["bicubic", "SR", "HR"]
+
+
+def test_a_conditional_discriminator_sees_the_middle_frame() -> None:
+    settings = AdversarialSettings(discriminator="patch", num_feat=4, is_conditional=True)
+    asked = replace(job(PLAIN), stages=(AdversarialStage(Stage(64, 8), adversarial=settings),))
+    task = PLAIN.open(asked, Group(), footage(), footage().only([]))
+    (clips,) = batch(PLAIN).inputs
+
+    def played(spoiled: int) -> dict[str, float]:
+        torch.manual_seed(0)
+        step = task.make_step(0, PLAIN.build())
+        changed = clips.clone()
+        changed[:, spoiled] = 0
+        log = step(replace(batch(PLAIN), inputs=(changed,)), 1.0)
+        return dict(log.figures)
+
+    # The truth is judged beside the LR frame that belongs to it, whatever its neighbours are.
+    assert played(0)["true_logit"] == played(2)["true_logit"] != played(1)["true_logit"]
