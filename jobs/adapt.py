@@ -143,8 +143,8 @@ def adapt(spec: AdaptSpec, *, is_plan: bool = False, sheet_path: Path | None = N
             is_done = train(job, group, view.counting(stop.is_over), view.tell)
         if not is_done and stop.is_asked:
             raise KeyboardInterrupt
-        verdict = judge(start, footage, job, group.device)
-        keep(start, job, verdict, spec.output_url)
+    verdict = judge(start, footage, job, group.device)
+    keep(start, job, verdict, spec.output_url)
     _tell(spec, verdict, len(footage.parts.confirming))
     if not is_done:
         print("its time was over; the same command goes on from there", file=sys.stderr)
@@ -196,7 +196,8 @@ def _tell(spec: AdaptSpec, verdict: Verdict, num_confirming: int) -> None:
         to.print(Text(f"{verdict.share:.3g} of the new weights did best; on {num_confirming} other frames"))
         to.print(Text(f"  before: {in_words(verdict.before)}"))
         to.print(Text(f"  after:  {in_words(verdict.after)}"))
-        to.print(Text(f"  gain:   {verdict.gain_db:+.3f} dB, give or take {verdict.error_db:.3f}"))
+        gain = f"{verdict.gain_db:+.3f} dB, give or take {verdict.error_db:.3f}"
+        to.print(Text(f"  gain:   {gain}; median {verdict.median_db:+.3f}"))
     if verdict.is_better:
         place = join_url(spec.output_url, ADAPTED)
         to.print(Text(f"done; the adapted model: {printable(place)}"), soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,15 +18,16 @@ from pydantic_core import PydanticCustomError
 from cluster.job import SETTINGS
 from cluster.storage.address import S3Settings, is_s3, with_settings
 from cluster.training.data import DataSettings
-from cluster.training.job import LpipsFiles, TrainJob
+from cluster.training.job import AskedStage, LpipsFiles, PixelStage, TrainJob
 from cluster.training.recoding import RecodedShare
 from cluster.training.split import SplitSettings
 from cluster.training.tasks.super_resolution import SuperResolutionSettings
 from jobs.kinds import Kinds, Part
-from jobs.train_stages import STAGE_KINDS, Stages, StageSection, too_small_for_losses
+from jobs.train_stages import STAGE_KINDS, Stages, StageSection, local_file, too_small_for_losses
 from jobs.train_tasks import TASK_KINDS, DepthKind, Network, network_of
 from sr_core.archs.arch import Arch
 from sr_core.errors import SpecError
+from sr_core.pretrained import BUNDLED
 from sr_core.train.degradations.batch import Degradation
 from sr_core.train.degradations.bicubic import Bicubic
 from sr_core.train.degradations.bsrgan import Bsrgan
@@ -153,6 +154,8 @@ class ValidationSpec:
     def _lpips_is_whole(self) -> ValidationSpec:
         if (self.lpips_weights is None) != (self.lpips_heads is None):
             raise ValueError("LPIPS needs both lpips_weights and lpips_heads")
+        for file in filter(None, (self.lpips_weights, self.lpips_heads)):
+            local_file(file)
         if self.best_by is Measure.LPIPS and self.lpips is None:
             raise ValueError("best_by lpips needs lpips_weights and lpips_heads")
         return self
@@ -162,7 +165,7 @@ class ValidationSpec:
         """The same for the trainer."""
         if self.lpips_weights is None or self.lpips_heads is None:
             return None
-        return LpipsFiles(Path(self.lpips_weights).absolute(), Path(self.lpips_heads).absolute())
+        return LpipsFiles(local_file(self.lpips_weights), local_file(self.lpips_heads))
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -249,7 +252,7 @@ class TrainWorkers:
 class TrainSpec(BaseModel):
     """A run of `framelift train`: from pictures to the weights of a network.
 
-    Every path may also be `s3://bucket/key`.
+    Pictures, output, start and teachers may also be `s3://bucket/key`; files of losses and LPIPS are local.
 
     Attributes:
         output: The folder for checkpoints and weights; the same command goes on from what lies there.
@@ -345,12 +348,7 @@ class TrainSpec(BaseModel):
     def _crops_fit(cls, crops: CropSpec, info: ValidationInfo) -> CropSpec:
         network = info.data.get("network")
         if network is not None:
-            _refuse(_wrong_rescale(crops, network))
-        if network is not None and isinstance(network.arch, Arch):
-            multiple = network.arch.facts(network.config).size_multiple
-            if crops.lr_px % multiple:
-                expected = f"a multiple of {multiple} for {network.arch.name}"
-                _refuse([("crops.lr_px", f"got {crops.lr_px}, expected {expected}")])
+            _refuse(_wrong_crops(crops, network))
         return crops
 
     @field_validator("stages")
@@ -360,9 +358,8 @@ class TrainSpec(BaseModel):
         if network is None or stages is None:
             return stages
         _refuse(_wrong_stages(stages, network))
-        scale = network.kind.scale(network.arch, network.config)
-        if crops is not None and scale is not None:
-            _refuse(too_small_for_losses(stages, crops.lr_px * scale))
+        if crops is not None:
+            _refuse(_wrong_losses(stages, crops, network))
         return stages
 
     @field_validator("workers")
@@ -374,11 +371,17 @@ class TrainSpec(BaseModel):
     @property
     def start_url(self) -> str | None:
         """Where the weights to start from lie, with how their store is spoken to."""
-        return None if self.start is None else self._url(self.start)
+        return self.start if self.start is None or self.start in BUNDLED else self._url(self.start)
 
     def _url(self, place: str) -> str:
         """A place of this spec, so that it means the same in workers elsewhere."""
         return with_settings(place, self.storage) if is_s3(place) else str(Path(place).absolute())
+
+    def _placed(self, stage: AskedStage) -> AskedStage:
+        """A stage whose teacher's store is spoken to as all are."""
+        if not isinstance(stage, PixelStage) or stage.teacher is None or not is_s3(stage.teacher.weights):
+            return stage
+        return replace(stage, teacher=replace(stage.teacher, weights=self._url(stage.teacher.weights)))
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -407,8 +410,9 @@ class TrainSpec(BaseModel):
                 _wrong_measures(self.validation, network),
                 _meaningless(given, network),
                 _wrong_depth(self.data, network),
-                _wrong_rescale(self.crops, network),
+                _wrong_crops(self.crops, network),
                 _wrong_stages(stages, network),
+                _wrong_losses(stages, self.crops, network),
             ):
                 for key, problem in misfits:
                     raise SpecError(problem, where=key)
@@ -421,7 +425,7 @@ class TrainSpec(BaseModel):
                 frame_stride=self.data.frame_stride,
                 most_bytes=self.data.memory_mb * _MIB,
             ),
-            stages=stages,
+            stages=tuple(map(self._placed, stages)),
             validation=SplitSettings(self.validation.share, self.validation.most_different_bits),
             best_by=self.validation.best_by,
             start=self.start_url,
@@ -449,9 +453,22 @@ def _wrong_depth(data: DataSpec, network: Network) -> Iterator[tuple[str, str]]:
         yield "data.depth", f"got {len(data.depth)}, expected {expected}"
 
 
-def _wrong_rescale(crops: CropSpec, network: Network) -> Iterator[tuple[str, str]]:
+def _wrong_crops(crops: CropSpec, network: Network) -> Iterator[tuple[str, str]]:
     if isinstance(network.kind, DepthKind) and crops.least_rescale < 1:
         yield "crops.least_rescale", "depth maps are not shrunk before they are cropped, expected 1"
+    if isinstance(network.arch, Arch):
+        multiple = network.arch.facts(network.config).size_multiple
+        if crops.lr_px % multiple:
+            yield (
+                "crops.lr_px",
+                f"got {crops.lr_px}, expected a multiple of {multiple} for {network.arch.name}",
+            )
+
+
+def _wrong_losses(stages: Stages, crops: CropSpec, network: Network) -> Iterator[tuple[str, str]]:
+    scale = network.kind.scale(network.arch, network.config)
+    if scale is not None:
+        yield from too_small_for_losses(stages, crops.lr_px * scale)
 
 
 def _wrong_measures(validation: ValidationSpec, network: Network) -> Iterator[tuple[str, str]]:

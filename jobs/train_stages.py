@@ -83,18 +83,25 @@ class LearningRates:
         return {Player.GENERATOR: self.generator, Player.DISCRIMINATOR: self.discriminator}
 
 
-def _absolute(file: str) -> Path:
+def local_file(file: str) -> Path:
+    """A file that every worker has at the same path.
+
+    Raises:
+        ValueError: It lies on S3.
+    """
+    if is_s3(file):
+        raise ValueError("weights of losses and of LPIPS are read from local files, which every worker has")
     return Path(file).absolute()
 
 
 def _place(text: str) -> str:
     """Weights as they mean the same in workers elsewhere; those of bundled models go by their names."""
-    return text if text in BUNDLED or is_s3(text) else str(_absolute(text))
+    return text if text in BUNDLED or is_s3(text) else str(local_file(text))
 
 
 _Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 _Teacher = Annotated[TeacherWeights, Part({"weights": _Place})]
-_File = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+_File = Annotated[str, Field(min_length=1), AfterValidator(local_file)]
 _Perceptual = Annotated[
     PerceptualTerm,
     Part(

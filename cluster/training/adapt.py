@@ -35,9 +35,10 @@ from sr_core.archs.arch import Arch
 from sr_core.archs.interpolation import Interpolation
 from sr_core.blend import Blend
 from sr_core.card import Card, card_json, card_key, new_card, read_card
-from sr_core.errors import ModelError
+from sr_core.errors import ModelError, SpecError
 from sr_core.kernels import Kernel
 from sr_core.model import Model
+from sr_core.pretrained import BUNDLED
 from sr_core.train.crops import (
     Ahead,
     Crops,
@@ -259,9 +260,16 @@ def job_of(start: Adaptable, settings: FootageSettings, output_url: str) -> Trai
     """The run that goes on from a model, in a folder of the output; it still lacks its footage.
 
     Raises:
-        SpecError: The output lies in the footage.
+        SpecError: The output lies in the footage, or would be written over the model.
     """
     assert start.model.origin is not None, "only weights are adapted"
+    if start.url not in BUNDLED and place_of(start.url) == place_of(join_url(output_url, ADAPTED)):
+        raise SpecError(
+            "the adapted model would be written over the one that it comes from",
+            where="output",
+            got=output_url,
+            expected="another folder than that of the model",
+        )
     job = TrainJob(
         output_url=join_url(output_url, _RUN),
         task=AdaptationSettings(start.arch, start.model.origin.config, lr_crop_px=_crop_px(start)),
@@ -291,6 +299,7 @@ class Verdict:
         after: The same of the adapted one.
         gain_db: Of PSNR of luma on these, on average.
         error_db: Standard error of that over frames.
+        median_db: The gain of the frame in the middle: a few odd ones, as black ones, do not decide.
     """
 
     share: float
@@ -298,12 +307,14 @@ class Verdict:
     after: Figures
     gain_db: float
     error_db: float
+    median_db: float
 
     @property
     def is_better(self) -> bool:
         """Whether the gain is more than chance would make it, can be seen, and is not paid for in SSIM."""
-        is_clear = self.share > 0 and self.gain_db > max(self.error_db, _LEAST_GAIN_DB)
-        return is_clear and self.after[Measure.SSIM_Y] >= self.before[Measure.SSIM_Y]
+        least_db = min(self.gain_db, self.median_db)
+        is_clear = self.gain_db > self.error_db and least_db > _LEAST_GAIN_DB
+        return self.share > 0 and is_clear and self.after[Measure.SSIM_Y] >= self.before[Measure.SSIM_Y]
 
 
 def judge(start: Adaptable, footage: Footage, job: TrainJob, device: torch.device) -> Verdict:
@@ -323,23 +334,22 @@ def judge(start: Adaptable, footage: Footage, job: TrainJob, device: torch.devic
     best = max(_SHARES, key=lambda share: told[share][Measure.PSNR_Y])
     before = figures(start.model, confirming)
     if told[best][Measure.PSNR_Y] <= _mean(figures(start.model, choosing))[Measure.PSNR_Y]:
-        return Verdict(0.0, _mean(before), _mean(before), 0.0, 0.0)
+        return Verdict(0.0, _mean(before), _mean(before), 0.0, 0.0, 0.0)
     after = figures(networks[best], confirming)
     gains = [new[Measure.PSNR_Y] - old[Measure.PSNR_Y] for new, old in zip(after, before, strict=True)]
     error = statistics.stdev(gains) / math.sqrt(len(gains))
-    return Verdict(best, _mean(before), _mean(after), statistics.fmean(gains), error)
+    middle = statistics.median(gains)
+    return Verdict(best, _mean(before), _mean(after), statistics.fmean(gains), error, middle)
 
 
 def keep(start: Adaptable, job: TrainJob, verdict: Verdict, output_url: str) -> None:
-    """Writes the adapted model and its card; where it is no better, what an earlier run wrote is removed.
+    """Writes the adapted model and its card, where it is better.
 
     Raises:
         StorageError: The store fails.
     """
     storage = open_storage(output_url)
     if not verdict.is_better:
-        storage.delete(ADAPTED)
-        storage.delete(card_key(ADAPTED))
         return
     run_card = join_url(job.output_url, card_key(_CANDIDATE))
     learnt = read_card(open_storage(job.output_url).get(card_key(_CANDIDATE)) or b"", run_card)

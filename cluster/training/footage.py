@@ -345,6 +345,8 @@ class _Source:
                         self.codes(frames), coded_bytes(self.content, self.video, *self._range(at), self.name)
                     )
                 )
+        if not measured:
+            raise MediaError("none of its clips decodes whole, to tell how it is coded", where=self.name)
         return video_coding(codec, measured)
 
     def frames(self, at: int) -> list[DecodedFrame]:

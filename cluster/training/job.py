@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from cluster.places import place_of
 from cluster.training.data import DataSettings
 from cluster.training.split import SplitSettings
 from cluster.training.task import TaskSettings
-from sr_core.errors import SpecError
+from cluster.weights import opened_weights
+from sr_core.errors import ModelError, SpecError
+from sr_core.pretrained import BUNDLED
 from sr_core.train.losses.weighted import check_weight
 from sr_core.train.measures import Measure
 from sr_core.train.step import Numerics
@@ -35,6 +38,8 @@ class AskedStage(Protocol):
 
 
 S = TypeVar("S")
+
+_TOLD_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,15 @@ class TrainJob:
     def recipe(self) -> dict[str, str]:
         """By name, what decides the weights beside pictures and the number of workers, as text.
 
-        Where it lies and how often it is looked at does not: a run whose recipe is the same goes on.
+        Where it lies and how often it is looked at does not: a run whose recipe is the same goes on. Files
+        of weights are read for it, as their content counts.
+
+        Raises:
+            StorageError: A store of weights refuses or fails.
         """
         named = {
             **self.task.recipe(),
-            "start": place_of(self.start).name if self.start else "random weights",
+            "start": _weights_told(self.start) if self.start else "random weights",
             "numerics": self.numerics,
             "seed": self.seed,
             "stages": self.stages,
@@ -175,9 +184,9 @@ class TrainJob:
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """What settings consist of, by dotted names; of files only their names, for cards are passed on.
+    """What settings consist of, by dotted names; places without their folders, for cards are passed on.
 
-    Texts with a slash are places: of names that Framelift gives to things, none has one.
+    Texts with a slash are places of weights: of names that Framelift gives to things, none has one.
     """
     if is_dataclass(value):
         yield name, type(value).__name__
@@ -192,4 +201,15 @@ def _leaves(name: str, value: object) -> Iterator[tuple[str, str]]:
             yield from _leaves(f"{name}.{key}", each)
     else:
         text = str(value)
-        yield name, place_of(text).name if "/" in text else text
+        yield name, _weights_told(text) if "/" in text else text
+
+
+def _weights_told(url: str) -> str:
+    """The name of a file of weights, and which content it has: all runs call theirs alike."""
+    name = place_of(url).name if "/" in url else url
+    try:
+        with opened_weights(str(BUNDLED.get(url, url))) as path:
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (ModelError, OSError):
+        return name  # whoever loads them says what is wrong
+    return f"{name}, SHA-256 {digest[:_TOLD_DIGITS]}"

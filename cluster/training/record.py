@@ -56,11 +56,12 @@ class Record:
         self._job = job
         self._task = task
         self._sources = _sources(job, names)
+        self._recipe = job.recipe()
         self._storage = storage
         self._checkpoints = checkpoints
         self._curves = Curves(storage, 0 if state is None else Position(*state["position"]).num_images)
         self._start_s = time.monotonic()
-        self._measured: tuple[int, Figures] = (0, {})
+        self._measured: tuple[int, Figures] = state.get("measured", (0, {})) if state else (0, {})
         # Of the weights up to the checkpoint; what came later comes again.
         self._best: Figures = state.get("best", {}) if state and storage.head(_BEST) else {}
 
@@ -89,7 +90,9 @@ class Record:
         self._checkpoints.refuse_if_lost()
         self._curves.flush()
         self._put_weights(_LAST, position, network)
-        self._checkpoints.put(position.num_images, state | {"best": dict(self._best)})
+        self._checkpoints.put(
+            position.num_images, state | {"best": dict(self._best), "measured": self._measured}
+        )
 
     def close(self) -> None:
         """No more comes."""
@@ -102,7 +105,7 @@ class Record:
         card = replace(
             self._task.card(network),
             sources=self._sources,
-            recipe=self._job.recipe(),
+            recipe=self._recipe,
             num_images=position.num_images,
             figures={_VALIDATION: dict(figures)} if is_measured else {},
         )
@@ -112,6 +115,7 @@ class Record:
 
 def _sources(job: TrainJob, names: tuple[str, ...]) -> tuple[Source, ...]:
     """What is trained on, by the last part of the places that the job names: cards are passed on."""
-    places = sorted(job.data.sources, key=len, reverse=True)
-    counts = Counter(next((place for place in places if place in name), name) for name in names)
-    return tuple(Source(place_of(place).name, counts[place]) for place in job.data.sources if counts[place])
+    places = {source: place_of(source) for source in job.data.sources}
+    nearest = sorted(places, key=lambda source: len(places[source].url), reverse=True)
+    counts = Counter(next((each for each in nearest if places[each].url in name), name) for name in names)
+    return tuple(Source(place.name, counts[source]) for source, place in places.items() if counts[source])

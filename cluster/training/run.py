@@ -52,6 +52,7 @@ def train(
     parts = data.parts or split(data.pictures, job.validation)
     training, validation = (data.pictures.only(each) for each in (parts.training, parts.validation))
     task = job.task.open(job, group, training, validation)
+    names = training.names
     recipe = job.recipe() | {"pictures": _told_pictures(data, parts)}
     checkpoints.refuse_other(recipe)
     state = checkpoints.last()
@@ -64,9 +65,7 @@ def train(
             checkpoints.claim(recipe)
             for damaged in checkpoints.set_aside_damaged():
                 tell(f"{damaged} is damaged and was set aside")
-            record = stack.enter_context(
-                closing(Record(job, task, training.names, storage, checkpoints, state, tell))
-            )
+            record = stack.enter_context(closing(Record(job, task, names, storage, checkpoints, state, tell)))
             tell(_told_data(data, len(parts.validation)))
             baseline = task.baseline()
             if baseline:

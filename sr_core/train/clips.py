@@ -70,13 +70,14 @@ def still_path(
     return drawn_path(item_generator(seed, stage, number, "motion"), motion, num_frames)
 
 
-def whole_clip(codes: Tensor, path: CameraPath, multiple: int, most_px: int) -> Tensor:
+def whole_clip(codes: Tensor, path: CameraPath, multiple: int, least_px: int, most_px: int) -> Tensor:
     """The middle of a picture as a clip, to measure on.
 
     Args:
         codes: A still or a clip, (3, H, W) or (3 * T, H, W) uint8.
         path: Of the camera over a still. What it sees there is not mirrored, where the still is large enough.
         multiple: That sides are whole multiples of.
+        least_px: That no side of the clip is shorter than; a multiple, and no more than those of the still.
         most_px: That no side is longer than.
 
     Returns:
@@ -85,7 +86,7 @@ def whole_clip(codes: Tensor, path: CameraPath, multiple: int, most_px: int) -> 
     if len(codes) != _RGB_CHANNELS:
         return _frames(middle_part(codes, multiple, most_px), "cpu")
     sides = codes.shape[1:]
-    margin = min(reach_px(path, (sides[0], sides[1])), (min(sides) - multiple) // 2)
+    margin = min(reach_px(path, (sides[0], sides[1])), (min(sides) - least_px) // 2)
     height, width = (min(side - 2 * margin, most_px) // multiple * multiple for side in sides)
     # With the same number of pixels on both sides, the middle frame is the still's own pixels.
     still = codes[:, (sides[0] - height) % 2 :, (sides[1] - width) % 2 :]

@@ -149,6 +149,14 @@ class UpscalingSettings:
                 got="scale {}, {} pictures, {} at once".format(*other),
                 expected="scale {}, {} pictures, {} at once".format(*own),
             )
+        if self.lr_crop_px % model.facts.size_multiple:
+            raise SpecError(
+                "the teacher does not take LR crops of this size",
+                where="teacher.weights",
+                got=f"{self.lr_crop_px} px",
+                expected=f"a multiple of {model.facts.size_multiple} px",
+                next_step="change crops.lr_px",
+            )
         return Teacher(model.network, asked.teacher.weight)
 
     @property

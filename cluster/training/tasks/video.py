@@ -82,4 +82,5 @@ class _Clips:
         """See `Footage`: over a still, the camera moves the same way in every run of a seed."""
         facts = self.settings.network_facts
         path = still_path(self.settings.motion, facts.num_frames, self.seed, "validation", number)
-        return whole_clip(codes, path, facts.scale * facts.size_multiple, MOST_VALIDATION_PX)
+        multiple, least_px = facts.scale * facts.size_multiple, self.settings.lr_crop_px * facts.scale
+        return whole_clip(codes, path, multiple, least_px, MOST_VALIDATION_PX)

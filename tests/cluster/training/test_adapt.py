@@ -100,13 +100,10 @@ def test_a_model_that_gains_is_kept_with_a_card_that_says_what_it_is(
 
 
 @one_thread()
-def test_where_nothing_is_gained_nothing_is_kept_and_an_earlier_result_is_removed(
+def test_where_nothing_is_gained_nothing_is_written(
     weights: Path, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, job = prepared(weights, footage, tmp_path / "out", monkeypatch, rate=1e-12)
-    (tmp_path / "out").mkdir()
-    for name in ("adapted.safetensors", "adapted.json"):
-        (tmp_path / "out" / name).write_bytes(b"of an earlier run")
     assert train(job, Group())
     verdict = judge(start, footage, job, DEVICE)
     keep(start, job, verdict, str(tmp_path / "out"))
@@ -132,12 +129,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("verdict", "is_better"),
     [
-        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.9}, 0.1, 0.05), True),
-        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.9}, 0.1, 0.15), False),
-        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.89}, 0.1, 0.05), False),
-        (Verdict(0.5, FIGURES, {"psnr_y": 29.9, "ssim_y": 0.91}, -0.1, 0.05), False),
-        (Verdict(0.5, FIGURES, {"psnr_y": 30.01, "ssim_y": 0.9}, 0.01, 0.001), False),
-        (Verdict(0.0, FIGURES, FIGURES, 0.0, 0.0), False),
+        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.9}, 0.1, 0.05, 0.1), True),
+        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.9}, 0.1, 0.05, 0.001), False),
+        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.9}, 0.1, 0.15, 0.1), False),
+        (Verdict(0.5, FIGURES, {"psnr_y": 30.1, "ssim_y": 0.89}, 0.1, 0.05, 0.1), False),
+        (Verdict(0.5, FIGURES, {"psnr_y": 29.9, "ssim_y": 0.91}, -0.1, 0.05, -0.1), False),
+        (Verdict(0.5, FIGURES, {"psnr_y": 30.01, "ssim_y": 0.9}, 0.01, 0.001, 0.01), False),
+        (Verdict(0.0, FIGURES, FIGURES, 0.0, 0.0, 0.0), False),
     ],
 )
 def test_a_gain_counts_where_it_is_clear_seen_and_not_paid_for(verdict: Verdict, is_better: bool) -> None:
@@ -153,3 +151,11 @@ def test_an_output_within_the_footage_is_refused(weights: Path, tmp_path: Path) 
     start = adaptable(str(weights), None)
     with pytest.raises(SpecError, match="would be trained on"):
         job_of(start, footage_settings(start, [str(tmp_path)], 0), str(tmp_path / "out"))
+
+
+def test_the_model_itself_is_never_written_over(weights: Path, tmp_path: Path) -> None:
+    own = tmp_path / "adapted.safetensors"
+    own.write_bytes(weights.read_bytes())
+
+    with pytest.raises(SpecError, match="output: .*written over the one that it comes from"):
+        job_of(adaptable(str(own), None), FootageSettings(("film.mp4",), scale=2), str(tmp_path))

@@ -375,7 +375,7 @@ def test_the_best_weights_come_again_where_they_were_deleted(tmp_path: Path) -> 
 def test_recipes_name_settings_one_by_one_and_files_without_their_folders() -> None:
     recipe = replace(
         job(Path("/films"), "run"),
-        start="s3://bucket/weights/a.pth",
+        start="/films/weights/a.pth",
         stages=(
             AdversarialStage(Stage(8, 8), perceptual=(PerceptualTerm(1.0, "alexnet", Path("/x/n.pth")),)),
         ),
@@ -401,7 +401,7 @@ def test_a_teacher_changes_what_is_learnt_and_is_named_without_its_folder(tmp_pa
 
     alone, learnt = weights(tmp_path, "alone"), weights(tmp_path, "taught")
     assert not any(torch.equal(alone[key], learnt[key]) for key in alone if key.endswith("weight"))
-    assert taught.recipe()["stages.0.teacher.weights"] == "best.safetensors"
+    assert taught.recipe()["stages.0.teacher.weights"].startswith("best.safetensors, SHA-256 ")
 
 
 def test_a_teacher_that_does_something_else_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -430,3 +430,40 @@ def test_of_two_runs_in_one_output_the_earlier_ends_and_the_later_is_whole(tmp_p
     for file in ("last.safetensors", "best.safetensors"):
         expected, got = weights(tmp_path, "whole", file), weights(tmp_path, "run", file)
         assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_other_weights_of_the_same_name_are_another_start(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    config = EspcnConfig((16, 8), 2, Signal.RGB)
+    starts = [tmp_path / name / "best.safetensors" for name in ("first", "second")]
+    for seed, start in enumerate(starts):
+        start.parent.mkdir()
+        torch.manual_seed(seed)
+        start.write_bytes(pack_weights(ESPCN.build(config), ESPCN, config))
+    asked = [replace(job(tmp_path, "run"), start=str(start)) for start in starts]
+    train(asked[0], Group(), is_over=lambda: True)
+
+    with pytest.raises(SpecError, match=r"run: start: .*got best\.safetensors, SHA-256"):
+        train(asked[1], Group(), is_over=lambda: True)
+    assert not train(asked[0], Group(), is_over=lambda: True)
+
+
+def test_pictures_behind_a_link_stand_in_the_card(tmp_path: Path) -> None:
+    pictures(tmp_path / "real")
+    (tmp_path / "pictures").symlink_to(tmp_path / "real")
+
+    train(job(tmp_path, "run"), Group(), is_over=lambda: True)
+
+    (source,) = json.loads((tmp_path / "run" / "last.json").read_text())["sources"]
+    assert source["num_pictures"] > 0
+
+
+def test_asked_again_a_finished_run_keeps_its_figures(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures")
+    train(job(tmp_path, "run"), Group())
+    before = (tmp_path / "run" / "last.json").read_text()
+
+    train(job(tmp_path, "run"), Group())
+
+    assert "psnr_y" in before
+    assert (tmp_path / "run" / "last.json").read_text() == before

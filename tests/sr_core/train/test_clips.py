@@ -110,7 +110,7 @@ def test_what_is_measured_on_is_the_middle_of_a_still_in_whole_multiples(size: t
     still = noise(3, *size, 4)
     path = still_path(MotionSettings(), 3, 1, "validation", 0)
 
-    made = whole_clip(still, path, multiple=4, most_px=48)
+    made = whole_clip(still, path, multiple=4, least_px=16, most_px=48)
 
     _, _, height, width = made.shape
     assert height % 4 == width % 4 == 0
@@ -126,6 +126,6 @@ def test_what_is_measured_on_is_the_middle_of_a_still_in_whole_multiples(size: t
 def test_what_is_measured_on_is_the_middle_of_a_real_clip() -> None:
     clip = noise(9, 40, 51, 4)
 
-    made = whole_clip(clip, still_path(REST, 3, 0, 0, 0), multiple=8, most_px=32)
+    made = whole_clip(clip, still_path(REST, 3, 0, 0, 0), multiple=8, least_px=16, most_px=32)
 
     assert torch.equal((made * 255).round().byte(), clip.view(3, 3, 40, 51)[:, :, 4:36, 8:40])
