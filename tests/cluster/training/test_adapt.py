@@ -157,5 +157,5 @@ def test_the_model_itself_is_never_written_over(weights: Path, tmp_path: Path) -
     own = tmp_path / "adapted.safetensors"
     own.write_bytes(weights.read_bytes())
 
-    with pytest.raises(SpecError, match="output: .*written over the one that it comes from"):
+    with pytest.raises(SpecError, match=r"output: .*written over the one that it comes from"):
         job_of(adaptable(str(own), None), FootageSettings(("film.mp4",), scale=2), str(tmp_path))
