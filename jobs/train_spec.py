@@ -365,7 +365,9 @@ class TrainSpec(BaseModel):
     @field_validator("workers")
     @classmethod
     def _workers_fit(cls, workers: TrainWorkers, info: ValidationInfo) -> TrainWorkers:
-        _refuse(_worker_misfits(workers, info.data.get("stages") or ()))
+        network = info.data.get("network")
+        default = () if network is None else (network.kind.default_stage.stage,)
+        _refuse(_worker_misfits(workers, info.data.get("stages") or default))
         return workers
 
     @property

@@ -102,7 +102,7 @@ def refuse_misfits(job: TrainJob, group: Group) -> None:
                 got=f"{each.stage.batch_size} images over {group.size} workers",
                 expected="a multiple of the number of workers",
             )
-    job.task.refuse_misfits(job)
+    job.task.refuse_misfits(job, group.size)
 
 
 def _told_pictures(data: TrainingData, parts: Split) -> str:

@@ -35,8 +35,8 @@ class TaskSettings(Protocol):
     def facts(self) -> Iterator[tuple[str, str]]:
         """Names and values, in words, of what the network is, for the plan of a run."""
 
-    def refuse_misfits(self, job: TrainJob) -> None:
-        """Says what cannot be trained whatever the pictures are.
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
+        """Says what cannot be trained by so many workers, whatever the pictures are.
 
         Raises:
             SpecError: The network is of no use here, or what a stage asks for does not fit or is missing.

@@ -631,3 +631,11 @@ def test_weights_tell_which_network_they_are_of(tmp_path: Path) -> None:
     found = network_at(str(path))
 
     assert (found.arch.name, found.config) == ("vae", config)
+
+
+def test_workers_share_the_usual_stage_too(tmp_path: Path) -> None:
+    text = "output: run\nnetwork: {arch: espcn}\ndata: {train: [photos]}\nworkers: {count: 3}\n"
+
+    (mistake,) = mistakes(tmp_path, text)
+
+    assert "stages.0.batch: got 16, expected a multiple of 3, the number of workers" in mistake

@@ -72,7 +72,7 @@ class ClassSettings(FamilySettings):
         yield "network", f"{CLASSIFIER.name}, {self.told_images}"
         yield "classes", f"{len(self.classes)}: {', '.join(self.classes[:_MOST_LISTED])}{more}"
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         self.refuse_other_channels()
         if len(self.classes) < 2 or len(self.classes) != self.config.num_classes:

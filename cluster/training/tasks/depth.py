@@ -85,7 +85,7 @@ class DepthSettings:
         yield "network", f"{GUIDED.name}, scale {self.config.scale}"
         yield "depth maps", ", ".join(self.depth_sources)
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         for number in range(len(job.stages)):
             if job.stage_of(number, PixelStage).teacher is not None:

@@ -69,11 +69,11 @@ class VaeSettings(FamilySettings):
         """See `TaskSettings`."""
         yield "network", f"{VAE.name}, {self.told_images} to and from {self.config.num_latent} numbers"
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         self.refuse_other_channels()
         for number in range(len(job.stages)):
-            _refuse_lone_images(job, number)
+            _refuse_lone_images(job, number, num_workers)
             job.stage_of(number, ElboStage)
 
     def example(self, num_items: int) -> tuple[Tensor, ...]:
@@ -175,11 +175,11 @@ class GanSettings(FamilySettings):
         """See `TaskSettings`."""
         yield "network", f"{GAN.name}, {self.told_images} from {self.config.num_noise} numbers"
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         self.refuse_other_channels()
         for number in range(len(job.stages)):
-            _refuse_lone_images(job, number)
+            _refuse_lone_images(job, number, num_workers)
             job.stage_of(number, GanStage)
 
     def build(self) -> nn.Module:
@@ -261,18 +261,22 @@ class GanTask(FamilyTask):
         return [[Cell("of noise", "", grid(made)), Cell("set aside", "", grid(true))]]
 
 
-def _refuse_lone_images(job: TrainJob, number: int) -> None:
+def _refuse_lone_images(job: TrainJob, number: int, num_workers: int) -> None:
     """Batch normalisation needs two images at least, of each worker and part.
 
     Raises:
         SpecError: There are fewer.
     """
     batch_size, num_parts = job.stages[number].stage.batch_size, job.numerics.num_parts
-    if batch_size < 2 * num_parts:
+    own_size = batch_size // num_workers
+    part_size = max(1, -(-own_size // num_parts))
+    # The last part has what the others leave.
+    if min(part_size, own_size % part_size or part_size) < 2:
         raise SpecError(
             "batch normalisation needs two images at least in each part of a batch",
-            where=f"stages.{number}",
-            got=f"{batch_size} images in {num_parts} parts",
+            where=f"stages.{number}.batch",
+            got=f"{batch_size} images over {num_workers} workers, each in {num_parts} parts",
+            next_step="change batch or numerics.parts",
         )
 
 

@@ -19,11 +19,11 @@ from sr_core.train.group import Group
 class SuperResolutionSettings(UpscalingSettings):
     """A network that upscales each picture by itself."""
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         if self.network_facts.num_frames > 1:
             raise SpecError("single pictures do not train such a network", where=self.arch.name)
-        super().refuse_misfits(job)
+        super().refuse_misfits(job, num_workers)
 
     def read(self, data: DataSettings) -> TrainingData:
         """See `TaskSettings`."""

@@ -108,7 +108,7 @@ class UpscalingSettings:
         yield "network", f"{self.arch.name}, scale {facts.scale}{frames}"
         yield "multiply-adds", f"{num_multiply_adds / 1e9:,.1f} G for an output of 1280x720"
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         if self.network_facts.color_mode is ColorMode.YUV420:
             raise SpecError(

@@ -38,7 +38,7 @@ class VideoSettings(UpscalingSettings):
         """See `TaskSettings`."""
         return {**super().recipe(), "motion": self.motion}
 
-    def refuse_misfits(self, job: TrainJob) -> None:
+    def refuse_misfits(self, job: TrainJob, num_workers: int) -> None:
         """See `TaskSettings`."""
         facts = self.network_facts
         if facts.num_frames == 1 or facts.frames_before != facts.frames_after:
@@ -48,7 +48,7 @@ class VideoSettings(UpscalingSettings):
                 got=f"{facts.frames_before} frames before, and {facts.frames_after} after, the one upscaled",
                 expected="one or more, and as many before as after",
             )
-        super().refuse_misfits(job)
+        super().refuse_misfits(job, num_workers)
 
     def read(self, data: DataSettings) -> TrainingData:
         """See `TaskSettings`."""

@@ -18,6 +18,7 @@ from torch import multiprocessing, nn
 from cluster.training import TrainJob, train
 from cluster.training.data import DataSettings
 from cluster.training.job import AskedStage, PixelStage
+from cluster.training.run import refuse_misfits
 from cluster.training.split import SplitSettings, split
 from cluster.training.task import Task, TaskSettings
 from cluster.training.tasks.classes import ClassSettings
@@ -28,6 +29,7 @@ from sr_core.archs.arch import ColorMode
 from sr_core.archs.early_fusion import EARLY_FUSION, EarlyFusionConfig
 from sr_core.card import card_markdown, read_card
 from sr_core.classifier import CLASSIFIER, ClassifierConfig
+from sr_core.errors import SpecError
 from sr_core.family import Family, load_network
 from sr_core.generative.gan import GAN, GanConfig
 from sr_core.generative.vae import VAE, VaeConfig
@@ -41,7 +43,7 @@ from sr_core.train.gan_stage import GanGame, GanStage
 from sr_core.train.group import Group
 from sr_core.train.labels import LabelStage
 from sr_core.train.measures import is_better
-from sr_core.train.step import Batch
+from sr_core.train.step import Batch, Numerics
 from sr_core.train.trainer import Cadence, Stage
 from sr_core.train.updates import UpdateSettings
 from tests.sr_core.threads import one_thread
@@ -276,3 +278,17 @@ def test_two_workers_go_on_to_the_weights_of_two_that_were_not_stopped(
     for name in JOBS:
         expected, got = weights(tmp_path / f"whole-{name}"), weights(tmp_path / name)
         assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_workers", "num_parts"), [(4, 4, 1), (7, 1, 3), (1, 1, 1)], ids=str
+)
+def test_batches_that_leave_batch_norm_one_image_are_refused_at_once(
+    batch_size: int, num_workers: int, num_parts: int
+) -> None:
+    stages = (GanStage(Stage(16, batch_size)),)
+    asked = TrainJob("run", GanSettings(GanConfig(8, (8, 8))), DataSettings(("pictures",), 16), stages)
+    asked = replace(asked, numerics=Numerics(num_parts=num_parts))
+
+    with pytest.raises(SpecError, match=r"stages\.0\.batch: .*two images at least"):
+        refuse_misfits(asked, Group(0, num_workers))
