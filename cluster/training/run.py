@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from cluster.training.data import TrainingData
 from cluster.training.job import TrainJob
 from cluster.training.record import Record, Tell
 from cluster.training.split import Split, split
+from cluster.training.task import Task
 from sr_core.errors import SpecError, StorageError
 from sr_core.train.group import Group
 from sr_core.train.trainer import Position, Trainer
@@ -48,12 +50,8 @@ def train(
     refuse_misfits(job, group)
     storage = open_storage(job.output_url)
     checkpoints = Checkpoints(storage, job.output_url)
-    data = job.task.read(job.data)
-    parts = data.parts or split(data.pictures, job.validation)
-    training, validation = (data.pictures.only(each) for each in (parts.training, parts.validation))
-    task = job.task.open(job, group, training, validation)
-    names = training.names
-    recipe = job.recipe() | {"pictures": _told_pictures(data, parts)}
+    opened = _open(job, group)
+    task, recipe = opened.task, job.recipe() | {"pictures": opened.identity}
     checkpoints.refuse_other(recipe)
     state = checkpoints.last()
     num_images = 0 if state is None else Position(*state["position"]).num_images
@@ -65,8 +63,10 @@ def train(
             checkpoints.claim(recipe)
             for damaged in checkpoints.set_aside_damaged():
                 tell(f"{damaged} is damaged and was set aside")
-            record = stack.enter_context(closing(Record(job, task, names, storage, checkpoints, state, tell)))
-            tell(_told_data(data, len(parts.validation)))
+            record = stack.enter_context(
+                closing(Record(job, task, opened.names, storage, checkpoints, state, tell))
+            )
+            tell(opened.sentence)
             baseline = task.baseline()
             if baseline:
                 tell(baseline)
@@ -85,6 +85,34 @@ def train(
         if state is not None and record is not None:
             tell(f"goes on from image {trainer.position.num_images}")
         return trainer.run(is_over)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A task on its pictures. Beyond what it keeps of them itself, they are let go.
+
+    Attributes:
+        names: Of the pictures to train on.
+        identity: Of both parts, by their content.
+        sentence: What is trained on, in words.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    identity: str
+    sentence: str
+
+
+def _open(job: TrainJob, group: Group) -> _Opened:
+    data = job.task.read(job.data)
+    parts = data.parts or split(data.pictures, job.validation)
+    training, validation = (data.pictures.only(each) for each in (parts.training, parts.validation))
+    return _Opened(
+        job.task.open(job, group, training, validation),
+        training.names,
+        _told_pictures(data, parts),
+        _told_data(data, len(parts.validation)),
+    )
 
 
 def refuse_misfits(job: TrainJob, group: Group) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -22,10 +21,9 @@ from cluster.places import place_of
 from cluster.training.data import DataSettings, TrainingData
 from cluster.training.depth_maps import guides_and_depth, read_depth_pairs
 from cluster.training.job import PixelStage, TrainJob
-from cluster.weights import opened_weights
+from cluster.training.tasks.families import start_weights
 from sr_core.card import Card, Purpose, card_for
 from sr_core.errors import SpecError
-from sr_core.family import build_network
 from sr_core.guided import GUIDED, GuidedConfig, bicubic_depth, guided_filter
 from sr_core.metrics.psnr import psnr
 from sr_core.train.crops import Ahead, Crops, CropSettings, Pictures, batch_numbers, middle_part
@@ -37,7 +35,7 @@ from sr_core.train.losses.weighted import WeightedLoss
 from sr_core.train.measures import Figures, Measure, in_words
 from sr_core.train.step import Batch, PixelStep, Step
 from sr_core.train.trainer import Batches
-from sr_core.weights import pack_weights, read_weights
+from sr_core.weights import pack_weights
 
 _LOADER_THREADS = 2
 _AHEAD_BATCHES = 8
@@ -109,19 +107,7 @@ class DepthSettings:
 
     def weights_at(self, url: str) -> Mapping[str, Tensor]:
         """See `TaskSettings`."""
-        with opened_weights(url) as path:
-            tensors, _ = read_weights(Path(path))
-        weights = build_network(tensors, (GUIDED,), url).state_dict()
-        found = GUIDED.config_of(weights)
-        if found != self.config:
-            raise SpecError(
-                "the weights to start from are of another network",
-                where=url,
-                got=str(found),
-                expected=str(self.config),
-                next_step="give the network the same hyper-parameters",
-            )
-        return weights
+        return start_weights(GUIDED, self.config, url)
 
     def example(self, num_items: int) -> tuple[Tensor, ...]:
         """See `TaskSettings`."""

@@ -25,6 +25,29 @@ from sr_core.train.squares import SquareSettings
 from sr_core.weights import pack_weights, read_weights
 
 
+def start_weights(family: Family[nn.Module], config: Any, url: str) -> Mapping[str, Tensor]:
+    """Those at a path or S3 URL, which are of the network of a family with these hyper-parameters.
+
+    Raises:
+        SpecError: They are of another one.
+        ModelError: They cannot be used.
+        StorageError: Their store refuses or fails.
+    """
+    with opened_weights(url) as path:
+        tensors, _ = read_weights(Path(path))
+    weights = build_network(tensors, (family,), url).state_dict()
+    found = family.config_of(weights)
+    if found != config:
+        raise SpecError(
+            "the weights to start from are of another network",
+            where=url,
+            got=str(found),
+            expected=str(config),
+            next_step="give the network the same hyper-parameters",
+        )
+    return weights
+
+
 @dataclass(frozen=True)
 class FamilySettings(ABC):
     """A network of a family, and the squares of pictures that it learns from.
@@ -57,18 +80,7 @@ class FamilySettings(ABC):
 
     def weights_at(self, url: str) -> Mapping[str, Tensor]:
         """See `TaskSettings`."""
-        with opened_weights(url) as path:
-            tensors, _ = read_weights(Path(path))
-        weights = build_network(tensors, (self.family,), url).state_dict()
-        if self.family.config_of(weights) != self.config:
-            raise SpecError(
-                "the weights to start from are of another network",
-                where=url,
-                got=str(self.family.config_of(weights)),
-                expected=str(self.config),
-                next_step="give the network the same hyper-parameters",
-            )
-        return weights
+        return start_weights(self.family, self.config, url)
 
     @abstractmethod
     def example(self, num_items: int) -> tuple[Tensor, ...]:
